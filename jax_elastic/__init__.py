@@ -1,0 +1,1 @@
+"""Image classifiers that are trained once and run at many costs."""

@@ -1,0 +1,1 @@
+"""Flags to a config to one call into the package."""

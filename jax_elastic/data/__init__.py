@@ -1,0 +1,1 @@
+"""Image classification sets from TFDS as arrays, and the batches made from them."""

@@ -1,0 +1,64 @@
+"""Checks at the door: what jitted code cannot refuse, the host refuses before it starts."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jax_elastic.elastic.family import Family, Variables
+from jax_elastic.errors import UsageError
+from jax_elastic.subnet import Subnet
+
+
+def check_statistics(network: Family, variables: Variables, subnet: Subnet) -> None:
+    """Refuses an operating point whose BN statistics were never estimated (law 4).
+
+    Args:
+      network: the family.
+      variables: its arrays, concrete.
+      subnet: an operating point of it.
+
+    Raises:
+      UsageError: the network does not have `subnet`, or a BN bank that it reads has count 0.
+    """
+    network.check(subnet)
+    for segment in network.segments(subnet):
+        leaves = jax.tree_util.tree_leaves_with_path(segment.take(variables))
+        counts = [count for path, count in leaves if _is_count(path)]
+        if any((np.asarray(count) == 0).any() for count in counts):
+            raise UsageError(
+                f"operating point {subnet} uses BN statistics that were never estimated "
+                f"(segment {segment.name})",
+                next_step="train the network at this point or recalibrate it: "
+                f"jax-elastic recalibrate --subnet={subnet}",
+            )
+
+
+def _is_count(path: tuple[Any, ...]) -> bool:
+    return getattr(path[-1], "key", None) == "count"
+
+
+def check_budget(network: Family, budget: float | None) -> None:
+    """Refuses a budget that the network cannot take, and a missing one that it needs.
+
+    Raises:
+      UsageError: the budget is outside [0, 1], missing, or given to a network without one.
+    """
+    if not network.budgets:
+        if budget is not None:
+            raise UsageError(
+                f"this network takes no budget, but {budget:g} was given",
+                next_step="leave --budgets out",
+            )
+        return
+    if budget is None:
+        raise UsageError(
+            "this network needs a budget",
+            "the share of its blocks to spend, in [0, 1]",
+            "for example --budgets=0.6, or budget=0.6 in Python",
+        )
+    if not 0 <= budget <= 1:
+        raise UsageError(
+            f"budget {budget:g} is outside [0, 1]",
+            next_step="ask for a share of the blocks, for example --budgets=0.6",
+        )

@@ -1,0 +1,49 @@
+"""Residual blocks that a gate can close, for every family that drops blocks per image."""
+
+import dataclasses
+
+import flax.linen as nn
+
+from jax_elastic.backbones.resnet import BasicBlock
+from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree
+from jax_elastic.gates import gate_mul
+
+
+class GatedBlock(BasicBlock):
+    """A residual block with its two ways through: open, and the shortcut alone."""
+
+    def gated(self, x: Array, gates: Array, bn: BNMode) -> Array:
+        """ReLU(shortcut(x) + g F(x)): x (B, H, W, C), gates (B,) -> (B, H', W', C')."""
+        return nn.relu(self.shortcut(x, bn) + gate_mul(gates, self.residual(x, bn)))
+
+    def open(self, x: Array) -> Array:
+        """The block with its gate at 1, with running statistics."""
+        return nn.relu(self.shortcut(x, "running") + self.residual(x, "running"))
+
+    def skip(self, x: Array) -> Array:
+        """The block with its gate at 0."""
+        return nn.relu(self.shortcut(x, "running"))
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedBlockCode:
+    """A gated block as a segment: ``x`` -> ``x``.
+
+    Attributes:
+      block: has a method `gate_logits(x, budget)`, because its gate sees both.
+    """
+
+    block: GatedBlock
+
+    def open(self, own: PyTree, carry: Carry) -> Carry:
+        """See `Code`."""
+        return {**carry, "x": self.block.apply(own, carry["x"], method="open")}
+
+    def skip(self, own: PyTree, carry: Carry) -> Carry:
+        """See `GatedCode`."""
+        return {**carry, "x": self.block.apply(own, carry["x"], method="skip")}
+
+    def gate(self, own: PyTree, carry: Carry, budget: Array | None) -> Array:
+        """See `GatedCode`."""
+        logits: Array = self.block.apply(own, carry["x"], budget, method="gate_logits")
+        return logits

@@ -1,0 +1,1 @@
+"""Accuracy, usage and MACs per operating point."""

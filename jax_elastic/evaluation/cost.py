@@ -1,0 +1,101 @@
+"""What operating points cost, by segments: each distinct segment is walked once (law 2)."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_elastic.elastic.family import Carry, Family, GatedCode, Segment
+from jax_elastic.macs import Cost, count_macs
+from jax_elastic.subnet import Subnet
+
+PyTree = Any
+
+KINDS = {"gate": "params_gates", "bn": "params_bn", "classifier": "params_classifiers"}
+"""A parameter is of a kind if a part of its path starts with that word."""
+
+
+class CostModel:
+    """MACs and parameters of a network's operating points, for one image.
+
+    Nominal costs are those of `network.reference()`; build it with the network itself by
+    `executed=True` for what its fast form computes. Costs of equal segments are remembered.
+
+    Args:
+      network: the family.
+      image_shape: (H, W, channels).
+      executed: count the form that runs instead of the reference form.
+    """
+
+    def __init__(self, network: Family, image_shape: tuple[int, ...], executed: bool = False):
+        self._network = network if executed else network.reference()
+        self._image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        self._variables = jax.eval_shape(self._network.init, jax.random.key(0), self._image)
+        self._own: dict[str, PyTree] = {}
+        self._walked: dict[Any, tuple[int, int, int, Carry]] = {}
+
+    def cost(self, subnet: Subnet) -> Cost:
+        """The MACs of one image at an operating point.
+
+        Raises:
+          UsageError: the network does not have it.
+        """
+        self._network.check(subnet)
+        carry: Carry = {"image": self._image}
+        fixed, gates, blocks = 0, 0, []
+        for segment in self._network.segments(subnet):
+            skipped, opened, gate, carry = self._walk(segment, carry)
+            if segment.role == "gated":
+                fixed += skipped
+                blocks.append(opened - skipped)
+                gates += gate
+            elif segment.role == "plan":
+                gates += opened
+            else:
+                fixed += opened
+        return Cost(fixed, tuple(blocks), gates)
+
+    def params(self, subnet: Subnet) -> dict[str, int]:
+        """How many parameters an operating point reads: `params`, and of these by kind."""
+        self._network.check(subnet)
+        counts = {"params": 0, **dict.fromkeys(KINDS.values(), 0)}
+        for segment in self._network.segments(subnet):
+            own = self._take(segment).get("params", {})
+            for path, leaf in jax.tree_util.tree_leaves_with_path(own):
+                counts["params"] += leaf.size
+                for kind in _kinds(path):
+                    counts[kind] += leaf.size
+        return counts
+
+    def _take(self, segment: Segment) -> PyTree:
+        # Equal names take equal arrays, so the shapes are remembered by name.
+        if segment.name not in self._own:
+            self._own[segment.name] = jax.eval_shape(segment.take, self._variables)
+        return self._own[segment.name]
+
+    def _walk(self, segment: Segment, carry: Carry) -> tuple[int, int, int, Carry]:
+        """MACs of (skip, open, gate), and the shapes of what the segment hands on."""
+        own = self._take(segment)
+        key = (segment.code, segment.role, _shape_key(own), _shape_key(carry))
+        if key not in self._walked:
+            code: Any = segment.code
+            skipped = gate = 0
+            if segment.role == "gated":
+                skipped, gate = self._walk_gated(code, own, carry)
+            opened = count_macs(code.open, own, carry)
+            self._walked[key] = skipped, opened, gate, jax.eval_shape(code.open, own, carry)
+        return self._walked[key]
+
+    def _walk_gated(self, code: GatedCode, own: PyTree, carry: Carry) -> tuple[int, int]:
+        budget = jax.ShapeDtypeStruct((), jnp.float32)
+        return count_macs(code.skip, own, carry), count_macs(code.gate, own, carry, budget)
+
+
+def _shape_key(tree: PyTree) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+def _kinds(path: tuple[Any, ...]) -> set[str]:
+    names = [str(getattr(part, "key", part)) for part in path]
+    return {kind for word, kind in KINDS.items() if any(n.startswith(word) for n in names)}

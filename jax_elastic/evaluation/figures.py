@@ -1,0 +1,115 @@
+"""What every figure of the project shares: canvas, colours, labels that keep apart, PNG bytes.
+
+Only matplotlib's object interface is used, so there is no current figure, no display and no state
+between calls: any thread may draw.
+"""
+
+import io
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+from matplotlib.transforms import Bbox
+
+from jax_elastic.evaluation.rows import replace_file
+
+DPI = 150
+WIDTH = 6.4  # inches: 960 pixels, shown at about 800 in a README
+
+# Okabe and Ito 2008: told apart with every common form of colour blindness.
+BLUE, VERMILLION, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#666666"
+
+SMALL = 8.5  # points: annotations and legends
+
+# Where a label may stand, best first: offset in points, the side of the text that faces the point.
+_PLACES = tuple(
+    place
+    for far in (5, 18, 31)
+    for place in (
+        (5, -far, "left", "top"),
+        (-5, far, "right", "bottom"),
+        (5, far, "left", "bottom"),
+        (-5, -far, "right", "top"),
+    )
+)
+
+
+def new_figure(height: float, title: str) -> tuple[Figure, Axes]:
+    """A figure `WIDTH` x `height` inches at `DPI`, with one titled axes."""
+    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11, loc="left")
+    axes.tick_params(labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Writes the figure as PNG, atomically; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    # No program version in the file: it would change the bytes with every matplotlib.
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return replace_file(path, buffer.getvalue())
+
+
+def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Writes each point's label beside it, apart from other labels, points and error bars.
+
+    Points closer than a marker (6 pixels) share one label. Call it last: it needs the final limits.
+
+    Args:
+      axes: of a figure that `new_figure` made.
+      points: (x, y, label) in data coordinates.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    merged: list[tuple[float, float, str]] = []
+    taken: list[Bbox] = []
+    for x, y, label in points:
+        across, up = axes.transData.transform((x, y))
+        near = [i for i, box in enumerate(taken) if box.contains(across, up)]
+        if near:
+            first = merged[near[0]]
+            merged[near[0]] = (first[0], first[1], f"{first[2]}, {label}")
+        else:
+            merged.append((x, y, label))
+            taken.append(Bbox.from_extents(across - 6, up - 6, across + 6, up + 6))
+    for x, y, label in merged:
+        taken.append(_place(axes, x, y, label, taken))
+
+
+def _place(axes: Axes, x: float, y: float, label: str, taken: Sequence[Bbox]) -> Bbox:
+    """Writes one label at the first of the `_PLACES` that cover least; returns where it stands."""
+    text = axes.annotate(label, (x, y), (0, 0), textcoords="offset points", fontsize=SMALL)
+    text.set_in_layout(False)
+    text.set_path_effects([withStroke(linewidth=1.5, foreground="white")])
+
+    def move(place: tuple[int, int, str, str]) -> Bbox:
+        across, up, horizontal, vertical = place
+        text.set(position=(across, up), ha=horizontal, va=vertical)
+        return text.get_window_extent()
+
+    bars = _error_bars(axes)
+
+    def harm(place: tuple[int, int, str, str]) -> int:
+        box = move(place)
+        inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+        inside = inside and axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
+        # A label on a label cannot be read; one that crosses a bar can.
+        return 100 * (not inside) + 100 * box.count_overlaps(taken) + box.count_overlaps(bars)
+
+    return move(min(_PLACES, key=harm))
+
+
+def _error_bars(axes: Axes) -> list[Bbox]:
+    """The boxes, in pixels, of all line segments that error bars are made of."""
+    lines = (c for c in axes.collections if isinstance(c, LineCollection))
+    ends = (axes.transData.transform(segment) for line in lines for segment in line.get_segments())
+    return [Bbox([end.min(axis=0) - 1, end.max(axis=0) + 1]) for end in ends]

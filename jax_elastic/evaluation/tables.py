@@ -1,0 +1,94 @@
+"""Rows as a monospace table for the terminal."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jax_elastic.evaluation.rows import Row
+
+
+def count_unit(n: float) -> tuple[float, str]:
+    """The unit in which `n` reads best: (1e6, "M") for 68,862,592; (1, "") below one thousand."""
+    for size, name in ((1e3, "K"), (1e6, "M"), (1e9, "G")):
+        # 999,950 would print as 1000.0 K, so the next unit begins there.
+        if abs(n) < size * 999.95:
+            return (1.0, "") if abs(n) < 999.5 else (size, name)
+    return 1e12, "T"
+
+
+def format_count(n: float) -> str:
+    """A count such as MACs with three or four digits and a unit: 68,862,592 -> ``68.9 M``."""
+    size, name = count_unit(n)
+    return f"{n / size:.1f} {name}" if name else f"{n:.0f}"
+
+
+def format_share(share: float) -> str:
+    """A share in [0, 1] in percent: 0.972 -> ``97.2 %``."""
+    return f"{100 * share:.1f} %"
+
+
+def format_interval(interval: Sequence[float]) -> str:
+    """An interval (low, high) of shares, in percent: (0.961, 0.98) -> ``[96.1, 98.0]``."""
+    low, high = interval
+    return f"[{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def format_number(number: float) -> str:
+    """A number of moderate size with one decimal: 32.44 -> ``32.4``."""
+    return f"{number:.1f}"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Args:
+      key: the row's field.
+      heading: what stands above it.
+      formatter: field -> cell; never sees None, which prints as ``-``.
+      left: whether the column is text, aligned left.
+    """
+
+    key: str
+    heading: str
+    formatter: Callable[[Any], str] = str
+    left: bool = False
+
+
+BUDGET_COLUMNS = (
+    Column("subnet", "subnet", left=True),
+    Column("asked", "asked", format_share),
+    Column("achieved", "achieved", format_share),
+    Column("tracking_error", "error", format_share),
+    Column("top1", "top-1", format_share),
+    Column("top1_ci95", "95 % interval", format_interval),
+    Column("blocks_mean", "blocks", format_number),
+    Column("blocks_std", "std", format_number),
+    Column("blocks_p99", "p99", format_number),
+    Column("macs_mean", "MACs", format_count),
+    Column("macs_std", "std", format_count),
+)
+
+
+def format_table(rows: Sequence[Row], columns: Sequence[Column] | None = None) -> str:
+    """Rows as aligned text: a heading line, then one line a row, no newline at the end.
+
+    Args:
+      rows: one dict per operating point; None or a missing field prints as ``-``.
+      columns: `BUDGET_COLUMNS` where None, without those that no row has a field for.
+    """
+    if columns is None:
+        columns = [c for c in BUDGET_COLUMNS if not rows or any(c.key in row for row in rows)]
+    texts = [[column.heading, *(_cell(row, column) for row in rows)] for column in columns]
+    padded = [_pad(cells, column.left) for cells, column in zip(texts, columns, strict=True)]
+    return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
+
+
+def _cell(row: Row, column: Column) -> str:
+    value = row.get(column.key)
+    return "-" if value is None else column.formatter(value)
+
+
+def _pad(cells: Sequence[str], left: bool) -> list[str]:
+    width = max(len(cell) for cell in cells)
+    return [cell.ljust(width) if left else cell.rjust(width) for cell in cells]

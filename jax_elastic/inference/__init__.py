@@ -1,0 +1,1 @@
+"""Engines that really skip, and what is made from a trained network."""

@@ -1,0 +1,111 @@
+"""Engines: one call that runs a trained network at an operating point and a budget."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_elastic.elastic.doors import check_budget, check_statistics
+from jax_elastic.elastic.family import Array, Carry, Family, GatedCode, Prediction, Variables
+from jax_elastic.errors import UsageError
+from jax_elastic.inference.runs import Gates, Run, run_segments, stack_runs
+from jax_elastic.subnet import Subnet
+
+PyTree = Any
+
+
+class Engine:
+    """A network ready to predict; built by `build_engine`.
+
+    An operating point is prepared when it is first asked for; jit's cache does the rest.
+    """
+
+    def __init__(self, network: Family, variables: Variables, gated: Callable[..., Any]):
+        self._network, self._variables = network, variables
+        self._run = jax.jit(partial(_predict, gated=gated), static_argnums=0)
+        self._prepared: dict[Subnet, tuple[tuple[Run, ...], tuple[PyTree, ...]]] = {}
+
+    def __call__(
+        self,
+        images: Array,
+        subnet: Subnet | None = None,
+        budget: float | None = None,
+        gates: Array | None = None,
+    ) -> Prediction:
+        """Predicts a batch.
+
+        Args:
+          images: float (B, H, W, channels), normalised as in training.
+          subnet: an operating point; None for the fullest.
+          budget: the share of the blocks to spend, in [0, 1], for networks that take one.
+          gates: bool (B, N) that replace the network's own decisions, for checks.
+
+        Returns:
+          The prediction; its gate logits are the network's own even where `gates` replaced them.
+
+        Raises:
+          UsageError: an empty batch, a wrong subnet or budget, or BN statistics that were never
+            estimated.
+        """
+        if images.ndim != 4 or not images.shape[0]:
+            raise UsageError(f"images have shape {images.shape}", "(B, H, W, channels) with B > 0")
+        check_budget(self._network, budget)
+        runs, owns = self._prepare(subnet or self._network.subnets.fullest)
+        asked = None if budget is None else jnp.float32(budget)
+        return self._run(runs, owns, images, asked, gates)  # type: ignore[no-any-return]
+
+    def _prepare(self, subnet: Subnet) -> tuple[tuple[Run, ...], tuple[PyTree, ...]]:
+        if subnet not in self._prepared:
+            check_statistics(self._network, self._variables, subnet)
+            self._prepared[subnet] = stack_runs(self._network.segments(subnet), self._variables)
+        return self._prepared[subnet]
+
+
+def _predict(
+    runs: tuple[Run, ...],
+    owns: tuple[PyTree, ...],
+    images: Array,
+    budget: Array | None,
+    gates: Gates,
+    gated: Callable[..., Any],
+) -> Prediction:
+    carry, logits = run_segments(runs, owns, {"image": images}, budget, gates, gated)
+    return Prediction(carry["logits"], logits)
+
+
+def masked(code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
+    """Both ways for every image, then one of them: the oracle of the engines that skip.
+
+    Args:
+      code: the segment's computation.
+      own: its arrays.
+      carry: per-image arrays.
+      opened: bool (B,).
+    """
+
+    def select(a: Array, b: Array) -> Array:
+        return jnp.where(opened.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(select, code.open(own, carry), code.skip(own, carry))  # type: ignore[no-any-return]
+
+
+ENGINES: dict[str, Callable[..., Carry]] = {"masked": masked}
+"""Engine name -> how it goes through a gated segment."""
+
+
+def build_engine(network: Family, variables: Variables, engine: str = "masked") -> Engine:
+    """An engine for a trained network.
+
+    Args:
+      network: the family.
+      variables: its arrays.
+      engine: a name in `ENGINES`.
+
+    Raises:
+      UsageError: an unknown engine.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine {engine!r}", "one of " + ", ".join(ENGINES))
+    return Engine(network, variables, ENGINES[engine])

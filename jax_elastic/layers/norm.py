@@ -1,0 +1,135 @@
+"""Batch normalisation whose statistics are additive: a forward emits moments, `fold` uses them.
+
+A training step may run the same layer several times (one pass per sub-network). Each pass sows
+``{mean, var, n}`` into the collection `moments`; passes are added like gradients, and one `fold`
+per step divides by `n` and applies the momentum once. So a layer that m passes share is updated
+once per step, and layers with banks (one set per scale or width) update the banks they used.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Array = jax.Array
+PyTree = Any
+
+MOMENTUM = 0.9
+EPSILON = 1e-5
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all axes but the last.
+
+    Parameters `scale` and `bias`, statistics `mean`, `var` (float32) and `count` (int32, the
+    updates seen) have a leading bank axis if `banks` is given. Statistics are computed in at
+    least float32 and the result has the input's dtype. Under `jit` with a sharded batch the
+    moments are those of the global batch.
+
+    Attributes:
+      banks: number of statistic sets, or None for a single one without a bank axis.
+
+    References:
+      Ioffe and Szegedy 2015; banks: Resizable networks, section 3 (scale-aware BN).
+    """
+
+    banks: int | None = None
+
+    @nn.compact
+    def __call__(
+        self, x: Array, bn: Literal["batch", "running"], bank: int | Array | None = None
+    ) -> Array:
+        """Normalises `x` (..., C) with the moments of the batch or with running statistics.
+
+        Args:
+          x: (..., C), any float dtype.
+          bn: `batch` sows this pass's moments; `running` reads the statistics.
+          bank: which bank, static or traced int (); needed iff `banks` is set.
+        """
+        if (bank is None) != (self.banks is None):
+            raise ValueError(f"BatchNorm with banks={self.banks} was called with bank={bank}")
+        lead = () if self.banks is None else (self.banks,)
+        shape = (*lead, x.shape[-1])
+        scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, shape, jnp.float32)
+        mean = self.variable("stats", "mean", jnp.zeros, shape, jnp.float32)
+        var = self.variable("stats", "var", jnp.ones, shape, jnp.float32)
+        self.variable("stats", "count", jnp.zeros, lead, jnp.int32)
+
+        def of_bank(a: Array) -> Array:
+            return a if bank is None else a[bank]
+
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if bn == "batch":
+            axes = tuple(range(x.ndim - 1))
+            m = wide.mean(axes)
+            v = jnp.square(wide - m).mean(axes)
+            self._sow(m, v, bank)
+        else:
+            m, v = of_bank(mean.value), of_bank(var.value)
+        normalised = (wide - m) * (jax.lax.rsqrt(v + EPSILON) * of_bank(scale)) + of_bank(bias)
+        return normalised.astype(x.dtype)
+
+    def _sow(self, mean: Array, var: Array, bank: int | Array | None) -> None:
+        hot = jnp.ones((), jnp.int32)
+        if self.banks is not None:
+            hot = (jnp.arange(self.banks) == bank).astype(jnp.int32)
+        spread = hot[..., None].astype(mean.dtype)
+        for name, moment in (("mean", spread * mean), ("var", spread * var), ("n", hot)):
+            self.sow("moments", name, moment, reduce_fn=jnp.add, init_fn=lambda: 0)
+
+
+def _is_bn(node: Any) -> bool:
+    return isinstance(node, Mapping) and "count" in node and "var" in node
+
+
+def complete_moments(stats: PyTree, moments: PyTree) -> PyTree:
+    """Moments for every BN in `stats`: those of `moments`, zero where a layer did not run.
+
+    A family calls it at the end of its loss, so that the moments of all its draws have one
+    structure and can be added.
+    """
+    if _is_bn(stats):
+        if moments:
+            return {name: moments[name] for name in ("mean", "var", "n")}
+        zeros = jax.tree.map(jnp.zeros_like, stats)
+        return {"mean": zeros["mean"], "var": zeros["var"], "n": zeros["count"]}
+    return {
+        name: complete_moments(node, (moments or {}).get(name))
+        for name, node in stats.items()
+        if isinstance(node, Mapping)
+    }
+
+
+def fold(stats: PyTree, moments: PyTree, momentum: float = MOMENTUM) -> PyTree:
+    """Running statistics after one step.
+
+    Args:
+      stats: a tree whose BN nodes are ``{mean, var (..., C), count (...)}``; other leaves are kept.
+      moments: the added moments of the step's passes, ``{mean, var, n}`` at the same places.
+      momentum: weight of the old value.
+
+    Returns:
+      `stats` with ``momentum * old + (1 - momentum) * moment / n`` and `count + 1` where n > 0;
+      elsewhere unchanged.
+    """
+    if not _is_bn(stats):
+        return {
+            name: fold(node, moments[name], momentum) if isinstance(node, Mapping) else node
+            for name, node in stats.items()
+        }
+    n = moments["n"]
+    seen = n > 0
+    passes = jnp.maximum(n, 1)[..., None]
+
+    def update(old: Array, moment: Array) -> Array:
+        new = momentum * old + (1 - momentum) * (moment / passes).astype(old.dtype)
+        return jnp.where(seen[..., None], new, old)
+
+    return {
+        "mean": update(stats["mean"], moments["mean"]),
+        "var": update(stats["var"], moments["var"]),
+        "count": stats["count"] + seen.astype(stats["count"].dtype),
+    }

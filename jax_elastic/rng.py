@@ -1,0 +1,37 @@
+"""Every named random stream of the project: (seed, stream, step) -> numbers.
+
+A number drawn anywhere is a function of these three alone, so a restarted run draws what
+the interrupted one would have drawn and no generator state is ever saved. The host draws
+from Philox, the device from `jax.random` keys; the two never share a stream.
+"""
+
+import enum
+
+import jax
+import numpy as np
+
+Array = jax.Array
+
+
+class Stream(enum.IntEnum):
+    """Names of the streams. Values are part of what a seed means: append, never renumber."""
+
+    INIT = 0  # parameters
+    ORDER = 1  # the permutation of an epoch
+    AUGMENT = 2  # crops and flips of a step
+    DRAWS = 3  # operating points and budgets of a step
+    LOSS = 4  # gate noise inside the loss of a step
+    SPLIT = 5  # which training images form the validation split
+    PREDICT = 6  # random gates of baselines at test
+
+
+def host(seed: int, stream: Stream, *indices: int) -> np.random.Generator:
+    """A NumPy generator for one place in a stream, e.g. ``host(seed, Stream.DRAWS, step)``."""
+    return np.random.Generator(
+        np.random.Philox(np.random.SeedSequence([seed, int(stream), *indices]))
+    )
+
+
+def device(seed: int, stream: Stream, step: int | Array = 0) -> Array:
+    """A typed `jax.random` key for one step of a stream; `step` may be traced."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), int(stream)), step)

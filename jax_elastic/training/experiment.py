@@ -1,0 +1,167 @@
+"""An experiment: all that a run depends on, read from a config and written beside its results."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jax_elastic.data.datasets import DataConfig
+from jax_elastic.elastic.family import Family, Form
+from jax_elastic.elastic.registry import FAMILIES, family_name
+from jax_elastic.errors import UsageError
+from jax_elastic.training.config import build, check_keys, describe, differences
+from jax_elastic.training.phases import Phase
+
+SCHEMA = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Runtime:
+    """What does not change the result, and so may differ when a run is resumed.
+
+    Attributes:
+      log_every: steps between metric rows and progress lines.
+      save_every: steps between checkpoints.
+      validate_every: steps between validations; 0: only at the end of each phase.
+      keep: newest checkpoints that are kept.
+    """
+
+    log_every: int = 100
+    save_every: int = 1000
+    validate_every: int = 0
+    keep: int = 3
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("log_every", 1),
+            ("save_every", 1),
+            ("validate_every", 0),
+            ("keep", 1),
+        ):
+            if getattr(self, name) < least:
+                raise UsageError(
+                    f"config.runtime.{name} {getattr(self, name)} is too small", f"{least} or more"
+                )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The part of an experiment that does not depend on the family.
+
+    Attributes:
+      data: the data set and its augmentation.
+      seed: of all random streams.
+      form: how the draws of a step are computed, see `sum_of_grads`.
+      steps_per_dispatch: steps that one call of the compiled program does at most.
+      runtime: what does not change the result.
+    """
+
+    data: DataConfig
+    seed: int = 0
+    form: Form = "sliced"
+    steps_per_dispatch: int = 8
+    runtime: Runtime = dataclasses.field(default_factory=Runtime)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Experiment(Settings):
+    """One training run: the settings, and what depends on the family.
+
+    Attributes:
+      network: the family with its hyperparameters.
+      phases: what is trained, in order.
+    """
+
+    network: Family
+    phases: tuple[Phase, ...]
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise UsageError(f"config.seed {self.seed} is negative", "0 or more")
+        if self.steps_per_dispatch < 1:
+            raise UsageError(f"config.steps_per_dispatch {self.steps_per_dispatch} is below 1")
+        if self.form not in self.network.forms:
+            raise UsageError(
+                f"this network does not support config.form {self.form!r}",
+                "one of " + ", ".join(sorted(self.network.forms)),
+            )
+        if not self.phases:
+            raise UsageError("config.phases is empty", "one phase or more")
+        for phase in self.phases:
+            if phase.objective not in self.network.objectives:
+                raise UsageError(
+                    f"objective {phase.objective!r} of phase {phase.name!r} is unknown here",
+                    "this network has " + ", ".join(self.network.objectives),
+                )
+
+
+def from_config(config: Mapping[str, Any]) -> Experiment:
+    """Reads a config: a ConfigDict turned to a dict, or the JSON of `to_config`.
+
+    Raises:
+      UsageError: an unknown key, a wrong type or value, or a newer schema.
+    """
+    values = dict(config)
+    check_schema(values.pop("schema", None), "config")
+    network = dict(_group(values, "network"))
+    name = network.pop("family", None)
+    if name not in FAMILIES:
+        raise UsageError(f"config.network.family is {name!r}", "one of " + ", ".join(FAMILIES))
+    phases = _group(values, "phases")
+    check_keys(values, [field.name for field in dataclasses.fields(Experiment)], "config")
+    settings = {key: value for key, value in values.items() if key not in ("network", "phases")}
+    return Experiment(
+        network=build(FAMILIES[name], network, "config.network"),
+        phases=tuple(
+            build(Phase, {"name": key, **dict(value)}, f"config.phases.{key}")
+            for key, value in phases.items()
+        ),
+        **vars(build(Settings, settings, "config")),
+    )
+
+
+def to_config(experiment: Experiment) -> dict[str, Any]:
+    """The resolved config as plain values, every default written out."""
+    settings = {
+        field.name: describe(getattr(experiment, field.name))
+        for field in dataclasses.fields(Settings)
+    }
+    network = {"family": family_name(experiment.network), **describe(experiment.network)}
+    phases = {}
+    for phase in experiment.phases:
+        values = describe(phase)
+        phases[values.pop("name")] = values
+    return {"schema": SCHEMA, "network": network, "phases": phases, **settings}
+
+
+def check_schema(schema: Any, what: str) -> None:
+    """Refuses a schema number that this version does not know."""
+    if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
+        raise UsageError(f"{what} has schema {schema!r}", f"a number from 1 to {SCHEMA}")
+    if schema > SCHEMA:
+        raise UsageError(
+            f"{what} has schema {schema}, newer than this version's {SCHEMA}",
+            next_step="update jax_elastic",
+        )
+
+
+def check_same(old: Experiment, new: Experiment, workdir: str) -> None:
+    """Refuses to go on in the workdir of another experiment; `runtime` may differ.
+
+    Raises:
+      UsageError: names the keys that differ.
+    """
+    plain = dataclasses.replace(new, runtime=old.runtime)
+    found = differences(to_config(old), to_config(plain), "config")
+    if found:
+        raise UsageError(
+            f"workdir {workdir} belongs to another config",
+            "it differs in " + ", ".join(found),
+            "choose another --workdir, or delete that one",
+        )
+
+
+def _group(values: dict[str, Any], key: str) -> Mapping[str, Any]:
+    group = values.get(key)
+    if not isinstance(group, Mapping):
+        raise UsageError(f"config.{key} is {group!r}", "a group of keys")
+    return group

@@ -1,0 +1,66 @@
+"""Metrics of training: the JSON-lines file of a workdir, and the line that shows progress."""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jax_elastic.files import replace_file
+
+Row = dict[str, Any]
+
+
+class MetricsFile:
+    """`metrics.jsonl`: one JSON object per line, each with its `step` and `kind`."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def append(self, row: Row) -> None:
+        """Adds a row; it is on disk when this returns."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> list[Row]:
+        """All whole rows; a last line that was cut off by a kill is left out."""
+        if not self._path.exists():
+            return []
+        lines = self._path.read_text().splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def cut_back(self, step: int) -> None:
+        """Drops rows later than `step`: the restored run writes them again."""
+        kept = [row for row in self.rows() if row["step"] <= step]
+        replace_file(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+
+def means(sums: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
+    """(sum, count) of each metric -> its mean; NaN where nothing was counted."""
+    return {
+        name: float(total) / float(count) if float(count) else math.nan
+        for name, (total, count) in sums.items()
+    }
+
+
+def progress_line(row: Row, total_steps: int, epochs: float) -> str:
+    """One line for the terminal: place, time to go, speed, and the means of `row`."""
+    speed = row["images_per_second"]
+    shown = {"loss": "{:.4f}", "top1": "{:.1%}", "usage": "{:.1%}", "budget": "{:.2f}"}
+    parts = [
+        f"{row['phase']:>8}",
+        f"step {row['step']}/{total_steps}",
+        f"epoch {row['epoch']:.1f}/{epochs:.1f}",
+        f"ETA {_clock(row['seconds_to_go'])}",
+        f"{speed:,.0f} images/s" if speed else "compiling",
+    ]
+    parts += [f"{name} {form.format(row[name])}" for name, form in shown.items() if name in row]
+    return "  ".join(parts)
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "-:--"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

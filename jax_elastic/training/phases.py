@@ -1,0 +1,156 @@
+"""Phases of training: what each trains and how, and where in time it lies.
+
+A run is a list of phases, e.g. base -> gates -> joint, that one loop goes through.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import optax
+
+from jax_elastic.elastic.family import BNMode, When
+from jax_elastic.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One phase.
+
+    Attributes:
+      name: shown in progress, metrics and checkpoints.
+      epochs: passes over the training set; rounded to whole steps.
+      objective: what the family's loss is asked for.
+      trainable: regular expression over parameter paths; the others are frozen.
+      bn: `batch` normalises with the batch and updates the statistics, `running` does neither.
+      batch_size: images per step.
+      optimizer: `sgd` (with momentum) or `adam`.
+      learning_rate: at the start of the schedule.
+      schedule: `constant`; `cosine` to `final_learning_rate`; `step`, which multiplies by
+        `decay` at each of `milestones`.
+      final_learning_rate: where `cosine` ends.
+      milestones: in epochs of this phase, for `step`.
+      decay: for `step`.
+      warmup_epochs: at the start the learning rate is `warmup_learning_rate` for so long.
+      warmup_learning_rate: see above.
+      momentum: of `sgd`.
+      nesterov: of `sgd`.
+      weight_decay: added to the gradient of every trainable parameter (L2).
+      validate: whether validation is measured in this phase; not where the network is not yet
+        what it will be, as a gated one before its gates are trained.
+    """
+
+    name: str
+    epochs: float
+    objective: str
+    learning_rate: float
+    trainable: str = ".*"
+    bn: BNMode = "batch"
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    final_learning_rate: float = 0.0
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1
+    warmup_epochs: float = 0.0
+    warmup_learning_rate: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    validate: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "learning_rate", "batch_size"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise UsageError(f"{name} {value} of phase {self.name!r} is not positive")
+        for name in ("final_learning_rate", "warmup_epochs", "weight_decay", "momentum"):
+            value = getattr(self, name)
+            if not value >= 0:
+                raise UsageError(f"{name} {value} of phase {self.name!r} is negative")
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A phase on the time line of a run.
+
+    Attributes:
+      phase: the phase.
+      index: its place among the phases.
+      start: first step, counted over all phases.
+      stop: one past its last step.
+      start_epoch: passes done before it.
+      steps_per_epoch: of this phase, a float: the epoch need not end with a step.
+    """
+
+    phase: Phase
+    index: int
+    start: int
+    stop: int
+    start_epoch: float
+    steps_per_epoch: float
+
+    @property
+    def steps(self) -> int:
+        """Steps of this phase."""
+        return self.stop - self.start
+
+    def when(self, step: int) -> When:
+        """The `When` of a step, counted over all phases."""
+        done = step - self.start
+        return When(
+            step=step,
+            epoch=self.start_epoch + done / self.steps_per_epoch,
+            phase=self.phase.name,
+            phase_step=done,
+            phase_epoch=done / self.steps_per_epoch,
+            phase_steps=self.steps,
+            objective=self.phase.objective,
+        )
+
+
+def spans(phases: tuple[Phase, ...], size: int) -> tuple[Span, ...]:
+    """Lays phases end to end for a training set of `size` images."""
+    found = []
+    start, start_epoch = 0, 0.0
+    for index, phase in enumerate(phases):
+        steps_per_epoch = size / phase.batch_size
+        stop = start + max(1, round(phase.epochs * steps_per_epoch))
+        found.append(Span(phase, index, start, stop, start_epoch, steps_per_epoch))
+        start_epoch += (stop - start) / steps_per_epoch
+        start = stop
+    return tuple(found)
+
+
+def make_schedule(span: Span) -> optax.Schedule:
+    """The learning rate as a function of the phase's own step."""
+    phase = span.phase
+    warmup = round(phase.warmup_epochs * span.steps_per_epoch)
+    if phase.schedule == "cosine":
+        alpha = phase.final_learning_rate / phase.learning_rate
+        steps = max(1, span.steps - warmup)
+        main = optax.cosine_decay_schedule(phase.learning_rate, steps, alpha)
+    elif phase.schedule == "step":
+        # Milestones count from the phase's start, join_schedules hands on steps after warm-up.
+        at = [round(epoch * span.steps_per_epoch) - warmup for epoch in phase.milestones]
+        main = optax.piecewise_constant_schedule(
+            phase.learning_rate, dict.fromkeys(at, phase.decay)
+        )
+    else:
+        main = optax.constant_schedule(phase.learning_rate)
+    if not warmup:
+        return main
+    slow = optax.constant_schedule(phase.warmup_learning_rate)
+    return optax.join_schedules([slow, main], [warmup])
+
+
+def make_optimizer(span: Span) -> optax.GradientTransformation:
+    """The optimizer of a phase; its state is made anew at the phase's start."""
+    phase = span.phase
+    parts: list[Any] = []
+    if phase.weight_decay:
+        parts.append(optax.add_decayed_weights(phase.weight_decay))
+    if phase.optimizer == "adam":
+        parts.append(optax.scale_by_adam())
+    elif phase.momentum:
+        parts.append(optax.trace(phase.momentum, phase.nesterov))
+    return optax.chain(*parts, optax.scale_by_learning_rate(make_schedule(span)))

@@ -1,0 +1,32 @@
+"""The state of training: everything that a step changes."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jax_elastic.elastic.family import Variables
+
+Array = jax.Array
+PyTree = Any
+
+
+class TrainState(NamedTuple):
+    """All that is needed to go on, beside the config.
+
+    Attributes:
+      params: learnt arrays.
+      stats: estimated arrays (BN statistics).
+      opt_state: of the current phase's optimizer, over its trainable parameters only.
+      step: steps done over all phases, int32 ().
+    """
+
+    params: PyTree
+    stats: PyTree
+    opt_state: PyTree
+    step: Array | np.ndarray
+
+    @property
+    def variables(self) -> Variables:
+        """What a family's methods take."""
+        return {"params": self.params, "stats": self.stats}

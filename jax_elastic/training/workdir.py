@@ -1,0 +1,84 @@
+"""The directory of a run: its resolved config, checkpoints and metrics."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import SingleDeviceSharding
+
+from jax_elastic.elastic.family import Family, Variables
+from jax_elastic.errors import UsageError
+from jax_elastic.files import replace_file
+from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract
+from jax_elastic.training.experiment import Experiment, check_same, from_config, to_config
+
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+METRICS = "metrics.jsonl"
+
+
+def claim(workdir: Path, experiment: Experiment) -> None:
+    """Makes a workdir the experiment's own by writing its resolved config into it.
+
+    Raises:
+      UsageError: the workdir belongs to another experiment (`runtime` may differ).
+    """
+    if (workdir / CONFIG).exists():
+        check_same(read_config(workdir), experiment, str(workdir))
+    text = json.dumps(to_config(experiment), indent=2) + "\n"
+    replace_file(workdir / CONFIG, text.encode())
+
+
+def read_config(workdir: Path) -> Experiment:
+    """The experiment of a workdir.
+
+    Raises:
+      UsageError: there is no config, or it is not one of ours.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        raise UsageError(
+            f"{workdir} is not a workdir: it has no {CONFIG}",
+            next_step=f"train one first: python train.py --workdir={workdir}",
+        )
+    try:
+        values = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path} is not JSON: {error}") from None
+    return from_config(values)
+
+
+def load(workdir: str | Path) -> tuple[Family, Variables, Experiment]:
+    """A trained network: (network, variables, experiment) from the newest whole checkpoint.
+
+    Args:
+      workdir: where `train` left it.
+
+    Returns:
+      The family, its variables on the default device, and the experiment they came from.
+
+    Raises:
+      UsageError: no workdir, no whole checkpoint, or one of another network.
+    """
+    workdir = Path(workdir)
+    experiment = read_config(workdir)
+    network = experiment.network
+    place = SingleDeviceSharding(jax.devices()[0])
+
+    def targets(meta: Meta) -> Items:
+        images = jax.ShapeDtypeStruct((1, *meta["image_shape"]), jnp.float32)
+        return abstract(
+            {"variables": jax.eval_shape(network.init, jax.random.key(0), images)}, place
+        )
+
+    restored = None
+    if (workdir / CHECKPOINTS).exists():
+        with Checkpoints(workdir / CHECKPOINTS, experiment.runtime.keep) as checkpoints:
+            restored = checkpoints.restore(targets)
+    if restored is None:
+        raise UsageError(
+            f"{workdir} has no checkpoint yet",
+            next_step=f"train it first: python train.py --workdir={workdir}",
+        )
+    return network, restored[0]["variables"], experiment

@@ -1,0 +1,30 @@
+"""Set before any test imports the package: eight CPU devices, caches, reproducible examples."""
+
+import os
+from pathlib import Path
+
+import hypothesis
+import jax
+import pytest
+
+_CACHE = Path(__file__).resolve().parents[1] / ".cache"
+
+# At import time, because jax fixes its devices at first use and tests import the package.
+jax.config.update("jax_num_cpu_devices", 8)
+# Compiling is most of a test's time. 0 and -1: keep everything, however quick and small.
+jax.config.update("jax_compilation_cache_dir", str(_CACHE / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+os.environ.setdefault("TFDS_DATA_DIR", str(_CACHE / "tfds"))
+
+hypothesis.settings.register_profile(
+    "ci", derandomize=True, deadline=None, max_examples=30, database=None
+)
+hypothesis.settings.load_profile("ci")
+
+
+@pytest.fixture(scope="session")
+def tfds_dir() -> Path:
+    """Where TFDS keeps the sets that tests prepare; kept from one run to the next."""
+    return Path(os.environ["TFDS_DATA_DIR"])

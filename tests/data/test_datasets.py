@@ -1,0 +1,255 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from jax_elastic.data import datasets
+from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.digits import Digits
+from jax_elastic.errors import UsageError
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SIZES = {"train": 6, "test": 4}
+
+
+class TwoLevels(tfds.core.GeneratorBasedBuilder):
+    """3 fine classes in 2 coarse ones, as CIFAR-100 has 100 in 20; RGB images."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {
+                    "coarse_label": tfds.features.ClassLabel(names=["a", "b"]),
+                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                    "label": tfds.features.ClassLabel(names=["a1", "a2", "b1"]),
+                }
+            ),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager):
+        return {split: self._generate_examples(size) for split, size in SIZES.items()}
+
+    def _generate_examples(self, size):
+        for row in range(size):
+            image = Image.new("RGB", (4, self.height(row)), (row, 0, 0))
+            yield row, {"image": image, "label": row % 3, "coarse_label": row % 3 // 2}
+
+    def height(self, row):
+        return 4
+
+
+class UnequalSizes(TwoLevels):
+    def height(self, row):
+        return 4 + row % 2
+
+
+class Unlabelled(TwoLevels):
+    def _generate_examples(self, size):
+        for row in range(size):
+            yield row, {"image": Image.new("RGB", (4, 4)), "label": -1, "coarse_label": 0}
+
+
+class NoImages(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {"label": tfds.features.ClassLabel(num_classes=2)}
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        yield 0, {"label": 0}
+
+
+@pytest.fixture
+def fresh_dir(tmp_path, monkeypatch):
+    """An empty TFDS_DATA_DIR; what was read from another one is forgotten."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    datasets._read.cache_clear()
+    yield tmp_path
+    datasets._read.cache_clear()
+
+
+def rgb(name, **fields):
+    return DataConfig(name=name, mean=(0.5,) * 3, std=(0.2,) * 3, **fields)
+
+
+def prepare(builder_class, data_dir):
+    with datasets._quiet():
+        builder_class(data_dir=data_dir).download_and_prepare(file_format="array_record")
+
+
+def keys(dataset):
+    """One value per image, to compare sets of images by; digits has no two equal ones."""
+    return {image.tobytes() for image in dataset.images}
+
+
+def test_train_and_validation_share_no_image_and_make_up_the_whole():
+    train, validation = load(DataConfig(), "train"), load(DataConfig(), "validation")
+    whole = load(DataConfig(validation=0), "train")
+    assert not keys(train) & keys(validation)
+    assert keys(train) | keys(validation) == keys(whole)
+
+
+def test_the_validation_split_is_stratified():
+    whole = load(DataConfig(validation=0), "train")
+    validation = load(DataConfig(validation=0.25), "validation")
+    expected = [round(0.25 * size) for size in np.bincount(whole.labels[:, 0]).tolist()]
+    assert np.bincount(validation.labels[:, 0]).tolist() == expected
+
+
+def test_the_validation_split_is_the_same_at_every_call():
+    first = load(DataConfig(), "validation")
+    datasets._read.cache_clear()
+    second = load(DataConfig(), "validation")
+    np.testing.assert_array_equal(first.images, second.images)
+
+
+def test_a_dataset_has_the_documented_types_and_shapes():
+    dataset = load(DataConfig(), "test")
+    assert (dataset.images.shape, dataset.images.dtype) == ((len(dataset), 8, 8, 1), np.uint8)
+    assert (dataset.labels.shape, dataset.labels.dtype) == ((len(dataset), 1), np.int32)
+    assert dataset.classes == (10,)
+    assert dataset.class_names == tuple("0123456789")
+
+
+def test_label_levels_begin_with_the_finest(fresh_dir):
+    prepare(TwoLevels, fresh_dir)
+    dataset = load(rgb("two_levels", validation=0), "train")
+    assert dataset.classes == (3, 2)
+    assert dataset.class_names == ("a1", "a2", "b1")
+    assert dataset.labels.tolist() == [[0, 0], [1, 0], [2, 1]] * 2
+    assert dataset.images[:, 0, 0, 0].tolist() == list(range(6))
+
+
+def test_loading_imports_no_tensorflow_and_prints_nothing(tmp_path):
+    program = (
+        "import sys; from jax_elastic.data.datasets import *; load(DataConfig(), 'train'); "
+        "sys.exit('tensorflow' in sys.modules)"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "TFDS_DATA_DIR": str(tmp_path), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
+
+
+def test_the_process_that_finishes_preparing_second_uses_what_the_first_prepared(
+    fresh_dir, monkeypatch
+):
+    generate = Digits._generate_examples
+    others = []
+
+    def overtaken(self, *arguments):
+        if not others:
+            others.append("the other process")
+            prepare(Digits, fresh_dir)
+        return generate(self, *arguments)
+
+    monkeypatch.setattr(Digits, "_generate_examples", overtaken)
+
+    assert len(load(DataConfig(), "test")) == 359
+    assert others
+    assert [path.name for path in (fresh_dir / "digits").iterdir()] == ["1.0.0"]
+
+
+def test_a_failure_to_prepare_is_not_hidden(fresh_dir, monkeypatch):
+    def fail(self, **options):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Digits, "download_and_prepare", fail)
+    with pytest.raises(OSError, match="no space left"):
+        load(DataConfig(), "test")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"validation": 0.6}, r"data\.validation 0\.6 is outside \[0, 0\.5\]"),
+        ({"validation": -0.1}, r"data\.validation -0\.1 is outside"),
+        ({"validation": float("nan")}, "data.validation nan is outside"),
+        ({"pad": -1}, r"data\.pad -1"),
+        ({"pad": 1.5}, r"data\.pad 1\.5"),
+        ({"mean": ()}, r"data\.mean has 0 values"),
+        ({"mean": (0.5, 0.5)}, r"data\.mean has 2 values and data\.std 1"),
+        ({"mean": (125.3,)}, r"data\.mean \(125\.3,\) is outside \[0, 1\]"),
+        ({"std": (0.0,)}, r"data\.std \(0\.0,\) is not positive"),
+        ({"std": (float("nan"),)}, r"data\.std \(nan,\) is not positive"),
+    ],
+)
+def test_a_config_out_of_range_is_refused_at_construction(fields, message):
+    with pytest.raises(UsageError, match=message):
+        DataConfig(**fields)
+
+
+def test_a_config_read_from_lists_is_hashable_and_equal():
+    assert hash(DataConfig(mean=[0.306], std=[0.376])) == hash(DataConfig())
+    assert DataConfig(mean=[0.306], std=[0.376]) == DataConfig()
+
+
+def test_an_unknown_split_is_refused():
+    with pytest.raises(UsageError, match="unknown split 'dev'; one of train, validation, test"):
+        load(DataConfig(), "dev")
+
+
+@pytest.mark.parametrize("share", [0, 0.001])
+def test_an_empty_validation_split_is_refused(share):
+    with pytest.raises(UsageError, match="validation split of digits is empty"):
+        load(DataConfig(validation=share), "validation")
+
+
+@pytest.mark.parametrize("name", ["digitz", "cifar10/no_config", "digits:9.9.9"])
+def test_an_unknown_name_is_answered_with_the_nearest_ones(name):
+    with pytest.raises(UsageError, match=r"unknown dataset .*nearest names: .*(digits|cifar10)"):
+        load(DataConfig(name=name), "train")
+
+
+def test_an_unprepared_set_is_answered_with_the_command_that_prepares_it(fresh_dir):
+    with pytest.raises(UsageError, match=f"run: tfds build cifar10 .*--data_dir={fresh_dir}"):
+        load(rgb("cifar10"), "train")
+
+
+def test_a_set_in_another_file_format_is_answered_with_the_command_that_converts_it(
+    fresh_dir, monkeypatch
+):
+    prepare(TwoLevels, fresh_dir)
+    info = fresh_dir / "two_levels" / "1.0.0" / "dataset_info.json"
+    info.write_text(info.read_text().replace("array_record", "tfrecord"))
+    message = f"prepared as tfrecord.*tfds convert_format .*={fresh_dir}/two_levels/1.0.0"
+    with pytest.raises(UsageError, match=message):
+        load(rgb("two_levels"), "train")
+
+
+@pytest.mark.parametrize(
+    ("builder_class", "message"),
+    [
+        (UnequalSizes, r"unequal_sizes has images of \(4, 4, 3\) and \(5, 4, 3\)"),
+        (Unlabelled, "train split of unlabelled has images without a label"),
+        (NoImages, "no_images has 0 image and 1 class features"),
+    ],
+)
+def test_a_set_that_is_no_classification_of_equal_images_is_refused(
+    fresh_dir, builder_class, message
+):
+    prepare(builder_class, fresh_dir)
+    with pytest.raises(UsageError, match=message):
+        load(rgb(builder_class.name), "train")
+
+
+def test_a_mean_for_another_number_of_channels_is_refused(fresh_dir):
+    prepare(TwoLevels, fresh_dir)
+    with pytest.raises(UsageError, match=r"data\.mean has 1 values but two_levels has 3 channels"):
+        load(DataConfig(name="two_levels"), "train")

@@ -1,0 +1,100 @@
+"""Tables for the terminal: the exact text."""
+
+import pytest
+
+from jax_elastic.evaluation.tables import (
+    Column,
+    format_count,
+    format_error,
+    format_share,
+    format_table,
+)
+
+ROWS = [
+    {
+        "subnet": "full",
+        "asked": 0.6,
+        "achieved": 0.593,
+        "error": -0.007,
+        "top1": 0.972,
+        "top1_ci95": (0.961, 0.98),
+        "blocks_mean": 32.02,
+        "blocks_std": 4.71,
+        "blocks_p99": 43.0,
+        "macs_mean": 68_862_592.0,
+        "macs_std": 1_250_000.0,
+    },
+    {
+        "subnet": "width:3",
+        "asked": None,
+        "top1": 1.0,
+        "top1_ci95": (0.99, 1.0),
+        "macs_mean": 253e6,
+        "macs_std": 0.0,
+    },
+]
+
+
+def test_a_budget_table_reads_as_expected():
+    # Two spaces between columns; the second half of each line holds the blocks and MACs.
+    assert format_table(ROWS).splitlines() == [
+        left + right
+        for left, right in (
+            (
+                "subnet    asked  achieved   error    top-1  95 % interval",
+                "  blocks  std   p99     MACs    std",
+            ),
+            (
+                "full     60.0 %    59.3 %  -0.7 %   97.2 %   [96.1, 98.0]",
+                "    32.0  4.7  43.0   68.9 M  1.2 M",
+            ),
+            (
+                "width:3       -         -       -  100.0 %  [99.0, 100.0]",
+                "       -    -     -  253.0 M      0",
+            ),
+        )
+    ]
+
+
+def test_columns_that_no_row_has_are_left_out():
+    heading = format_table([{"subnet": "width:1", "macs_mean": 1e6}]).splitlines()[0]
+    assert heading.split() == ["subnet", "MACs"]
+
+
+def test_own_columns_are_taken_as_given():
+    columns = (Column("form", "form", left=True), Column("ratio", "time / dense", "{:.2f}".format))
+    assert format_table([{"form": "masked", "ratio": 1.016}, {"form": "dense"}], columns) == (
+        "form    time / dense\nmasked          1.02\ndense              -"
+    )
+
+
+def test_a_table_without_rows_is_its_heading():
+    assert format_table([]).startswith("subnet  asked  achieved")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (999.6, "1.0 K"),
+        (1_000, "1.0 K"),
+        (999_949, "999.9 K"),
+        (999_950, "1.0 M"),
+        (68_862_592, "68.9 M"),
+        (4.1e9, "4.1 G"),
+        (2.5e12, "2.5 T"),
+        (-1_500, "-1.5 K"),
+    ],
+)
+def test_a_count_has_a_short_text_with_its_unit(count, text):
+    assert format_count(count) == text
+
+
+def test_shares_and_their_differences_are_in_percent():
+    assert format_share(0.972) == "97.2 %"
+    assert format_error(0.031) == "+3.1 %"
+
+
+def test_an_error_of_nothing_has_no_minus():
+    assert format_error(-0.0001) == "+0.0 %"
