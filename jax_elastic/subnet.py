@@ -42,7 +42,8 @@ class Subnet:
                 "lower-case letters and _, for example full or resolution:1,0.7",
             )
         for value in self.value:
-            if isinstance(value, bool) or not math.isfinite(value):
+            # `math.isfinite` overflows on integers that no float holds.
+            if isinstance(value, bool) or not -math.inf < value < math.inf:
                 raise UsageError(f"{value!r} in subnet {self.axis!r} is not a finite number")
 
     @classmethod

@@ -11,7 +11,7 @@ compile time does not grow with depth. Names of the parameter tree, which are pu
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import flax.linen as nn
 import jax
@@ -28,7 +28,8 @@ BlockT = TypeVar("BlockT")
 BNMode = Literal["batch", "running"]
 
 
-class BlockSite(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class BlockSite:
     """Where a residual block stands in a network.
 
     Attributes:
@@ -126,8 +127,12 @@ class Stage(nn.Module):
             outs.append(jax.tree.map(lambda a: a[None], out))
         stacked = self.size - len(outs)
         if stacked:
+
+            def one(block: nn.Module, x: Array, row: PyTree) -> tuple[Array, PyTree]:
+                return cast(BasicBlock, block)(x, row, bn)
+
             scan = nn.scan(
-                lambda block, x, per_block: block(x, per_block, bn),
+                one,
                 variable_axes={"params": 0, "stats": 0, "moments": 0},
                 split_rngs={"params": True},
                 length=stacked,
@@ -170,7 +175,7 @@ class ResNet:
 
     def features(self, stage: int) -> int:
         """Channels of a stage, counted from 0."""
-        return self.width * 2**stage
+        return self.width << stage
 
     def stride(self, stage: int) -> int:
         """Stride of the first block of a stage, counted from 0."""

@@ -1,1 +1,48 @@
-"""Flags to a config to one call into the package."""
+"""The command line: flags -> config -> one call into the package.
+
+`python -m jax_elastic COMMAND`, the console script `jax-elastic`, `train.py` and `eval.py` all
+end in `run`, the only place that turns a `UsageError` into one line and exit code 2.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from jax_elastic.errors import UsageError
+
+COMMANDS = {
+    "train": "train a network from a config, or go on with its workdir",
+    "eval": "accuracy, usage and MACs of a trained network per budget or operating point",
+    "macs": "what the operating points of a network cost, without training it",
+}
+"""Command -> what it does; each is the module `jax_elastic.cli.NAME_command`."""
+
+
+def run(argv: Sequence[str]) -> int:
+    """Runs ``[command, flag, ...]``; returns the exit code."""
+    try:
+        command = argv[0] if argv else "--help"
+        if command in ("-h", "--help", "help"):
+            print(_usage())
+            return 0
+        if command not in COMMANDS:
+            raise UsageError(f"unknown command {command!r}", "one of " + ", ".join(COMMANDS))
+        module = importlib.import_module(f"jax_elastic.cli.{command}_command")
+        module.main(list(argv[1:]))
+        return 0
+    except UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _usage() -> str:
+    lines = [f"  {name:6} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: jax-elastic COMMAND [--flag=value ...]",
+            "",
+            *lines,
+            "",
+            "COMMAND --help: its flags",
+        ]
+    )

@@ -30,6 +30,7 @@ class DataConfig:
 
     Attributes:
       name: a TFDS name, e.g. "digits" or "cifar100".
+      image_shape: (H, W, channels) of its images; what the network is built for.
       validation: share of every class of train that is held out as "validation", in
         [0, 0.5]; 0 holds out nothing.
       pad: black pixels added on every side before a random crop back to size; 0 = no crop.
@@ -44,6 +45,7 @@ class DataConfig:
     """
 
     name: str = "digits"
+    image_shape: tuple[int, ...] = (8, 8, 1)
     validation: float = 0.1
     pad: int = 1
     flip: bool = False
@@ -51,9 +53,12 @@ class DataConfig:
     std: tuple[float, ...] = (0.376,)
 
     def __post_init__(self) -> None:
-        # Configuration files give lists; only tuples hash.
+        # Lists, too, may be given; only tuples hash.
+        object.__setattr__(self, "image_shape", tuple(self.image_shape))
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
         object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        if len(self.image_shape) != 3 or min(self.image_shape) < 1:
+            raise UsageError(f"data.image_shape {self.image_shape} is not (H, W, channels)")
         if not 0 <= self.validation <= _LARGEST_VALIDATION:
             raise UsageError(
                 f"data.validation {self.validation} is outside [0, {_LARGEST_VALIDATION}]",
@@ -61,10 +66,11 @@ class DataConfig:
             )
         if isinstance(self.pad, bool) or not isinstance(self.pad, int) or self.pad < 0:
             raise UsageError(f"data.pad {self.pad!r} is not a whole number of pixels >= 0")
-        if not self.mean or len(self.mean) != len(self.std):
+        channels = self.image_shape[-1]
+        if not len(self.mean) == len(self.std) == channels:
             raise UsageError(
                 f"data.mean has {len(self.mean)} values and data.std {len(self.std)}",
-                "one of each per channel",
+                f"one of each per channel, and data.image_shape has {channels}",
             )
         if not all(0 <= value <= 1 for value in self.mean):
             raise UsageError(f"data.mean {self.mean} is outside [0, 1]", "the mean of pixel / 255")
@@ -110,8 +116,8 @@ def load(config: DataConfig, split: str) -> Dataset:
 
     Raises:
       UsageError: unknown set or split, a set that is not prepared as array_record, an empty
-        split, images that are no equal-sized uint8, unlabelled images, or a number of
-        channels other than config.mean has.
+        split, images that are no equal-sized uint8, unlabelled images, or images of
+        another shape than config.image_shape.
     """
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}", "one of " + ", ".join(SPLITS))
@@ -131,11 +137,11 @@ def load(config: DataConfig, split: str) -> Dataset:
             f"the {split} split of {config.name} is empty",
             next_step="no class has enough images for this data.validation; raise it",
         )
-    channels = dataset.images.shape[-1]
-    if channels != len(config.mean):
+    if dataset.images.shape[1:] != config.image_shape:
         raise UsageError(
-            f"data.mean has {len(config.mean)} values but {config.name} has {channels} channels",
-            next_step=f"give data.mean and data.std {channels} values each",
+            f"data.image_shape is {config.image_shape} but {config.name} has images of "
+            f"{dataset.images.shape[1:]}",
+            next_step="set data.image_shape to that, with mean and std for each channel",
         )
     return dataset
 

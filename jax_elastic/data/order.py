@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -45,9 +46,7 @@ def _permutation(seed: int, phase: int, epoch: int, size: int) -> npt.NDArray[np
     return permutation
 
 
-def padded_batches(
-    dataset: Dataset, batch_size: int
-) -> Iterator[dict[str, npt.NDArray[np.generic]]]:
+def padded_batches(dataset: Dataset, batch_size: int) -> Iterator[dict[str, npt.NDArray[Any]]]:
     """The whole dataset in order, for evaluation: equal shapes and nothing dropped.
 
     Args:
@@ -68,6 +67,6 @@ def padded_batches(
         }
 
 
-def _fill(rows: npt.NDArray[np.generic], missing: int) -> npt.NDArray[np.generic]:
+def _fill(rows: npt.NDArray[Any], missing: int) -> npt.NDArray[Any]:
     """`rows` with `missing` rows of zeros after them."""
     return np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))

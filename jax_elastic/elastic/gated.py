@@ -1,6 +1,7 @@
 """Residual blocks that a gate can close, for every family that drops blocks per image."""
 
 import dataclasses
+from typing import cast
 
 import flax.linen as nn
 
@@ -45,5 +46,4 @@ class GatedBlockCode:
 
     def gate(self, own: PyTree, carry: Carry, budget: Array | None) -> Array:
         """See `GatedCode`."""
-        logits: Array = self.block.apply(own, carry["x"], budget, method="gate_logits")
-        return logits
+        return cast(Array, self.block.apply(own, carry["x"], budget, method="gate_logits"))

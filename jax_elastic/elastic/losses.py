@@ -10,7 +10,8 @@ Array = jax.Array
 def cross_entropy(logits: Array, targets: Array) -> Array:
     """Softmax cross-entropy per image: (B, classes), (B, classes) -> (B,), at least float32."""
     wide = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return optax.softmax_cross_entropy(wide, targets.astype(wide.dtype))
+    losses: Array = optax.softmax_cross_entropy(wide, targets.astype(wide.dtype))
+    return losses
 
 
 def hits(logits: Array, targets: Array) -> Array:

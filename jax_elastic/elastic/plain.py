@@ -4,7 +4,7 @@ It is the baseline of every elastic network, and the first phase of those that g
 """
 
 import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -165,7 +165,11 @@ class Plain:
     ) -> tuple[Array, PyTree, PyTree]:
         """Runs a whole network: its logits, what its blocks gave, and all BN moments."""
         (logits, outs), sown = module.apply(
-            variables, images.astype(self.dtype), bn, per_block, mutable=["moments"]
+            cast(dict[str, PyTree], variables),
+            images.astype(self.dtype),
+            bn,
+            per_block,
+            mutable=["moments"],
         )
         return logits, outs, norm.complete_moments(variables["stats"], sown.get("moments"))
 

@@ -25,6 +25,7 @@ class Take:
     def __call__(self, variables: Variables) -> PyTree:
         """The module's ``{"params", "stats"}``; a collection it does not have is left out."""
         own = {}
+        tree: Any
         for collection, tree in variables.items():
             for name in self.path:
                 tree = tree.get(name) if tree is not None else None

@@ -21,6 +21,10 @@ from jax_elastic.subnet import Subnet
 
 Row = dict[str, Any]
 Predict = Callable[[Variables, Array, tuple[Subnet, ...], Array | None], tuple[Prediction, ...]]
+USAGE_KEYS = (
+    *("blocks_total", "blocks_mean", "blocks_std", "blocks_p99"),
+    *("achieved", "achieved_std", "achieved_p99", "tracking_error"),
+)
 TOP5_FROM = 20  # classes; with fewer, top-5 says little
 
 
@@ -138,9 +142,7 @@ def usage(opened: npt.NDArray[np.bool_] | None, budget: float | None) -> Row:
       budget: the share that was asked for, if any.
     """
     if opened is None:
-        names = ("blocks_total", "blocks_mean", "blocks_std", "blocks_p99")
-        names += ("achieved", "achieved_std", "achieved_p99", "tracking_error")
-        return dict.fromkeys(names)
+        return dict.fromkeys(USAGE_KEYS)
     total = opened.shape[1]
     blocks = opened.sum(1)
     mean, std, p99 = float(blocks.mean()), float(blocks.std()), float(np.quantile(blocks, 0.99))

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
-from jax_elastic.evaluation.rows import replace_file
+from jax_elastic.files import replace_file
 
 DPI = 150
 WIDTH = 6.4  # inches: 960 pixels, shown at about 800 in a README

@@ -74,11 +74,15 @@ class BatchNorm(nn.Module):
 
     def _sow(self, mean: Array, var: Array, bank: int | Array | None) -> None:
         hot = jnp.ones((), jnp.int32)
-        if self.banks is not None:
-            hot = (jnp.arange(self.banks) == bank).astype(jnp.int32)
+        if self.banks is not None and bank is not None:
+            hot = jnp.equal(jnp.arange(self.banks), bank).astype(jnp.int32)
         spread = hot[..., None].astype(mean.dtype)
         for name, moment in (("mean", spread * mean), ("var", spread * var), ("n", hot)):
-            self.sow("moments", name, moment, reduce_fn=jnp.add, init_fn=lambda: 0)
+            self.sow("moments", name, moment, reduce_fn=jnp.add, init_fn=_zero)
+
+
+def _zero() -> Any:
+    return 0
 
 
 def _is_bn(node: Any) -> bool:

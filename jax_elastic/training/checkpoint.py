@@ -92,6 +92,9 @@ class Checkpoints:
             "leaves": {name: _shapes(tree) for name, tree in copied.items()},
         }
         arrays = {name: ocp.args.StandardSave(tree) for name, tree in copied.items()}
+        # Only damaged ones, skipped by `restore`, can be there; Orbax would silently keep them.
+        for damaged in [old for old in self._manager.all_steps() if old >= step]:
+            self._manager.delete(damaged)
         self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(full), **arrays))
 
     def wait(self) -> None:

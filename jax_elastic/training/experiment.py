@@ -22,12 +22,14 @@ class Runtime:
       log_every: steps between metric rows and progress lines.
       save_every: steps between checkpoints.
       validate_every: steps between validations; 0: only at the end of each phase.
+      validation_budgets: budgets asked for in validations; empty: all that the network reports.
       keep: newest checkpoints that are kept.
     """
 
     log_every: int = 100
     save_every: int = 1000
     validate_every: int = 0
+    validation_budgets: tuple[float, ...] = ()
     keep: int = 3
 
     def __post_init__(self) -> None:
@@ -86,6 +88,9 @@ class Experiment(Settings):
             )
         if not self.phases:
             raise UsageError("config.phases is empty", "one phase or more")
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) < len(names):
+            raise UsageError(f"config.phases has equal names: {', '.join(names)}")
         for phase in self.phases:
             if phase.objective not in self.network.objectives:
                 raise UsageError(
@@ -106,17 +111,21 @@ def from_config(config: Mapping[str, Any]) -> Experiment:
     name = network.pop("family", None)
     if name not in FAMILIES:
         raise UsageError(f"config.network.family is {name!r}", "one of " + ", ".join(FAMILIES))
-    phases = _group(values, "phases")
+    phases = values.get("phases")
+    if not isinstance(phases, list | tuple):
+        raise UsageError("config.phases is no list", "a list of phases, each a group of keys")
     check_keys(values, [field.name for field in dataclasses.fields(Experiment)], "config")
     settings = {key: value for key, value in values.items() if key not in ("network", "phases")}
     return Experiment(
         network=build(FAMILIES[name], network, "config.network"),
-        phases=tuple(
-            build(Phase, {"name": key, **dict(value)}, f"config.phases.{key}")
-            for key, value in phases.items()
-        ),
+        phases=tuple(build(Phase, phase, _phase_path(phase, i)) for i, phase in enumerate(phases)),
         **vars(build(Settings, settings, "config")),
     )
+
+
+def _phase_path(phase: Any, index: int) -> str:
+    name = phase.get("name", index) if isinstance(phase, Mapping) else index
+    return f"config.phases.{name}"
 
 
 def to_config(experiment: Experiment) -> dict[str, Any]:
@@ -126,11 +135,13 @@ def to_config(experiment: Experiment) -> dict[str, Any]:
         for field in dataclasses.fields(Settings)
     }
     network = {"family": family_name(experiment.network), **describe(experiment.network)}
-    phases = {}
-    for phase in experiment.phases:
-        values = describe(phase)
-        phases[values.pop("name")] = values
+    phases = [describe(phase) for phase in experiment.phases]
     return {"schema": SCHEMA, "network": network, "phases": phases, **settings}
+
+
+def by_phase_name(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved config whose phases are keyed by name, as flags and messages call them."""
+    return {**config, "phases": {phase["name"]: dict(phase) for phase in config["phases"]}}
 
 
 def check_schema(schema: Any, what: str) -> None:
@@ -151,7 +162,7 @@ def check_same(old: Experiment, new: Experiment, workdir: str) -> None:
       UsageError: names the keys that differ.
     """
     plain = dataclasses.replace(new, runtime=old.runtime)
-    found = differences(to_config(old), to_config(plain), "config")
+    found = differences(by_phase_name(to_config(old)), by_phase_name(to_config(plain)), "config")
     if found:
         raise UsageError(
             f"workdir {workdir} belongs to another config",

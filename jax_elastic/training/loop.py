@@ -126,7 +126,7 @@ class _Run:
         return state, index + (step == self.spans[index].stop)
 
     def _fresh_state(self) -> TrainState:
-        images = jnp.zeros((1, *self.data.images.shape[1:]), jnp.float32)
+        images = jnp.zeros((1, *self.experiment.data.image_shape), jnp.float32)
 
         def init() -> TrainState:
             key = rng.device(self.experiment.seed, rng.Stream.INIT)
@@ -151,11 +151,7 @@ class _Run:
         )
 
     def _save(self, span: Span, state: TrainState, checkpoints: Checkpoints) -> None:
-        meta = {
-            "phase": span.index,
-            "phase_name": span.phase.name,
-            "image_shape": list(self.data.images.shape[1:]),
-        }
+        meta = {"phase": span.index, "phase_name": span.phase.name}
         items = {"variables": state.variables, "opt_state": state.opt_state}
         checkpoints.save(int(state.step), items, meta)
 
@@ -215,7 +211,7 @@ class _Run:
         draws: list[Draws] = []
         for s in range(step, stop):
             draw = self._draw(span, s)
-            if draws and jax.tree.structure(draw) != jax.tree.structure(draws[0]):
+            if draws and not _same_structure(draw, draws[0]):
                 break
             draws.append(draw)
         n = len(draws)
@@ -244,6 +240,11 @@ class _Run:
         self.metrics.append({**where, **found})
         shown = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
         self.report(f"{span.phase.name:>8}  step {step}  validation  {shown}")
+
+
+def _same_structure(a: PyTree, b: PyTree) -> bool:
+    structure: Any = jax.tree.structure(a)
+    return bool(structure == jax.tree.structure(b))
 
 
 class _Log:

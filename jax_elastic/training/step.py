@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh
@@ -75,7 +76,7 @@ def make_chunk(
       nothing. `losses` (k,) is 0 from n on; `sums` are over the n steps. `state` is donated.
     """
 
-    def batch_at(arrays: dict[str, Array], ids: Array, step_number: Array) -> Batch:
+    def batch_at(arrays: dict[str, Array], ids: Array, step_number: Array | np.ndarray) -> Batch:
         key = rng.device(seed, rng.Stream.AUGMENT, step_number)
         batch = make_batch(arrays["image"], arrays["labels"], ids, key, data, classes)
         constrain = partial(lax.with_sharding_constraint, shardings=sharded(mesh))

@@ -67,7 +67,8 @@ def load(workdir: str | Path) -> tuple[Family, Variables, Experiment]:
     place = SingleDeviceSharding(jax.devices()[0])
 
     def targets(meta: Meta) -> Items:
-        images = jax.ShapeDtypeStruct((1, *meta["image_shape"]), jnp.float32)
+        del meta
+        images = jax.ShapeDtypeStruct((1, *experiment.data.image_shape), jnp.float32)
         return abstract(
             {"variables": jax.eval_shape(network.init, jax.random.key(0), images)}, place
         )

@@ -1,0 +1,159 @@
+"""Reading a command's flags; `--config` comes from ml_collections, with errors in one line."""
+
+import runpy
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jax_elastic.errors import UsageError
+from jax_elastic.subnet import Subnet
+from jax_elastic.training.config import check_keys
+from jax_elastic.training.experiment import Experiment, by_phase_name, from_config, to_config
+
+PROGRAM = "jax-elastic"
+CONFIG_HELP = (
+    "--config=FILE.py[:VARIANT]: the experiment; --config.KEY=VALUE changes one value, "
+    "for example --config.phases.joint.epochs=20"
+)
+
+
+def parse(
+    argv: Sequence[str], define: Callable[[flags.FlagValues], None], about: str
+) -> flags.FlagValues:
+    """Reads flags into values of their own, so that no global state is touched.
+
+    Args:
+      argv: the command's arguments.
+      define: defines its flags.
+      about: what `--help` says first.
+
+    Raises:
+      UsageError: an unknown flag, a wrong value, or an argument that is no flag.
+      SystemExit: after `--help`.
+    """
+    values = flags.FlagValues()
+    define(values)
+    if "--help" in argv or "-h" in argv:
+        print(about + "\n" + values.get_help())
+        sys.exit(0)
+    try:
+        rest = values([PROGRAM, *argv])[1:]
+    except flags.Error as error:
+        raise UsageError(str(error), next_step="--help lists the flags") from None
+    if rest:
+        raise UsageError(f"{rest[0]!r} is not a flag", "flags look like --name=value")
+    return values
+
+
+def split_config(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Parts `--config...` arguments, made ``--config.key=value``, from the others."""
+    config, others = [], []
+    waiting = list(argv)
+    while waiting:
+        argument = waiting.pop(0)
+        if argument == "--config" or argument.startswith(("--config=", "--config.")):
+            if "=" not in argument:
+                if not waiting:
+                    raise UsageError(f"{argument} has no value", "for example " + CONFIG_HELP)
+                argument += "=" + waiting.pop(0)
+            config.append(argument)
+        else:
+            others.append(argument)
+    return config, others
+
+
+def read_config(argv: Sequence[str], default: str) -> tuple[Experiment, str]:
+    """The experiment of `--config` arguments, and the config's name (file and variant).
+
+    Any key of the resolved config can be changed, also one that the file leaves at its default.
+
+    Args:
+      argv: only `--config...` arguments.
+      default: file to read without ``--config=``.
+
+    Raises:
+      UsageError: no such file, an unknown key or variant, or a wrong type or value.
+    """
+    paths = [argument for argument in argv if argument.startswith("--config=")]
+    overrides = [argument for argument in argv if not argument.startswith("--config=")]
+    path = paths[-1].partition("=")[2] if paths else default
+    resolved = by_phase_name(to_config(from_config(_read_file(path))))
+    for override in overrides:
+        _check_path(override.partition("=")[0].removeprefix("--config."), resolved)
+    values = flags.FlagValues()
+    argument_list = [PROGRAM, *overrides]
+    try:
+        config_flags.DEFINE_config_dict(
+            "config", _ordered(resolved), flag_values=values, sys_argv=argument_list
+        )
+        values(argument_list)
+    except (flags.Error, TypeError, ValueError) as error:
+        raise UsageError(f"wrong value for a config key: {error}") from None
+    holder: Any = values["config"].value
+    changed: dict[str, Any] = holder.to_dict()
+    changed["phases"] = list(changed["phases"].values())
+    file, _, variant = path.partition(":")
+    name = Path(file).stem + (f"-{variant.replace(',', '-')}" if variant else "")
+    return from_config(changed), name
+
+
+def parse_subnets(text: str) -> list[Subnet]:
+    """Operating points of a `--subnet` flag: several are separated by ``;``."""
+    return [Subnet.parse(part) for part in text.split(";") if part.strip()]
+
+
+def parse_budgets(items: Sequence[str] | None) -> list[float]:
+    """Budgets of a `--budgets` flag."""
+    try:
+        return [float(item) for item in items or []]
+    except ValueError:
+        raise UsageError(
+            f"--budgets={','.join(items or [])} is not a list of numbers",
+            "shares of the blocks, for example --budgets=0.3,0.6",
+        ) from None
+
+
+def _read_file(path: str) -> dict[str, Any]:
+    """What `get_config(variant)` of ``FILE.py[:VARIANT]`` returns, as plain values."""
+    file, _, variant = path.partition(":")
+    if not Path(file).is_file():
+        raise UsageError(
+            f"there is no config file {file}",
+            next_step="for example --config=configs/urnet_digits.py",
+        )
+    try:
+        # A config is a program of the user's: whatever it raises is told in one line.
+        config = runpy.run_path(file)["get_config"](variant)
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"config {path} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(config, ConfigDict):
+        raise UsageError(f"get_config of {file} gave a {type(config).__name__}", "a ConfigDict")
+    found: dict[str, Any] = config.to_dict()
+    return found
+
+
+def _check_path(path: str, config: Mapping[str, Any]) -> None:
+    """Raises a `UsageError` that names the nearest key where a dotted path leads nowhere."""
+    where, here = "config", config
+    for name in path.split("."):
+        if not isinstance(here, Mapping):
+            raise UsageError(f"{where} is a value and has no key {name!r}")
+        check_keys([name], here, where)
+        where, here = f"{where}.{name}", here[name]
+    if isinstance(here, Mapping):
+        raise UsageError(f"{where} is a group of keys", "change one of " + ", ".join(here))
+
+
+def _ordered(values: Mapping[str, Any]) -> ConfigDict:
+    """A ConfigDict that keeps the order of the keys: that of the phases has a meaning."""
+    config = ConfigDict(sort_keys=False)
+    for key, value in values.items():
+        plain = tuple(value) if isinstance(value, list) else value
+        config[key] = _ordered(value) if isinstance(value, Mapping) else plain
+    return config

@@ -1,0 +1,110 @@
+"""`macs`: what the operating points of a network cost per image, from its config alone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from jax_elastic.cli.flags import CONFIG_HELP, parse, parse_subnets, read_config, split_config
+from jax_elastic.cli.platform import configure
+from jax_elastic.cli.platform import define as define_platform
+from jax_elastic.cli.train_command import DEFAULT_CONFIG
+from jax_elastic.elastic.family import Family
+from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.evaluation.rows import Row, write_json
+from jax_elastic.evaluation.tables import Column, format_count, format_table
+from jax_elastic.subnet import Subnet
+
+MOST_ROWS = 64
+ABOUT = f"""\
+Counts MACs (multiply-accumulates of convolutions and linear layers) and parameters of one image.
+{CONFIG_HELP}"""
+
+COLUMNS = (
+    Column("subnet", "subnet", left=True),
+    Column("macs", "MACs", "{:,}".format),
+    Column("executed_macs", "executed", "{:,}".format),
+    Column("gates", "of gates", "{:,}".format),
+    Column("params", "params", "{:,}".format),
+    Column("params_gates", "of gates", "{:,}".format),
+    Column("params_bn", "of BN", "{:,}".format),
+    Column("params_classifiers", "of classifiers", "{:,}".format),
+)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command with its arguments."""
+    config, others = split_config(argv)
+    values = parse(others, _define, ABOUT)
+    experiment, _ = read_config(config, DEFAULT_CONFIG)
+    configure(values)
+    rows = count(experiment.network, experiment.data.image_shape, parse_subnets(values.subnet))
+    if values.json:
+        write_json(values.json, "macs", rows)
+    if values.json != "-":
+        print(format_table(rows, COLUMNS))
+        print(*_describe_blocks(rows), sep="\n")
+
+
+def _define(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "subnet", "", "operating points, separated by ;; all by default", flag_values=values
+    )
+    flags.DEFINE_string(
+        "json", None, "rows go here; - for standard output and nothing else", flag_values=values
+    )
+    define_platform(values)
+
+
+def count(
+    network: Family, image_shape: tuple[int, ...], subnets: list[Subnet] | None = None
+) -> list[dict[str, Any]]:
+    """Rows of MACs and parameters, every gate open.
+
+    Args:
+      network: the family.
+      image_shape: (H, W, channels).
+      subnets: operating points; all where there are no more than `MOST_ROWS`.
+
+    Returns:
+      Per operating point `subnet, macs, executed_macs, flops` (2 per MAC), `fixed`, `blocks`
+      (MACs of each gated block), `gates`, and `params` in all and by kind.
+
+    Raises:
+      UsageError: the network lacks a point, or has too many to list.
+    """
+    if not subnets and len(network.subnets) > MOST_ROWS:
+        raise UsageError(
+            f"this network has {len(network.subnets)} operating points",
+            next_step=f"name some, for example --subnet={network.subnets.fullest}",
+        )
+    nominal, executed = CostModel(network, image_shape), CostModel(network, image_shape, True)
+    rows = []
+    for subnet in subnets or network.subnets:
+        cost = nominal.cost(subnet)
+        rows.append(
+            {
+                "subnet": str(subnet),
+                "macs": cost.full,
+                "executed_macs": executed.cost(subnet).full,
+                "flops": 2 * cost.full,
+                "fixed": cost.fixed,
+                "blocks": list(cost.blocks),
+                "gates": cost.gates,
+                **nominal.params(subnet),
+            }
+        )
+    return rows
+
+
+def _describe_blocks(rows: Sequence[Row]) -> list[str]:
+    """What skipping each block saves, for networks with gates."""
+    lines = []
+    for row in rows:
+        if row["blocks"]:
+            blocks = "  ".join(f"{n}: {format_count(b)}" for n, b in enumerate(row["blocks"], 1))
+            share = row["gates"] / row["macs"]
+            lines.append(f"{row['subnet']}: fixed {format_count(row['fixed'])}, gates {share:.3%}")
+            lines.append(f"  blocks {blocks}")
+    return lines

@@ -1,0 +1,63 @@
+"""`train`: trains from a config, or goes on where the workdir stands."""
+
+from pathlib import Path
+
+from absl import flags
+
+from jax_elastic.cli.flags import CONFIG_HELP, parse, read_config, split_config
+from jax_elastic.cli.platform import configure
+from jax_elastic.cli.platform import define as define_platform
+from jax_elastic.data.datasets import load
+from jax_elastic.elastic.family import Variables
+from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.training.experiment import Experiment
+from jax_elastic.training.loop import Validate, train
+from jax_elastic.training.workdir import claim
+
+DEFAULT_CONFIG = "configs/urnet_digits.py"
+ABOUT = f"""\
+Trains a network; started again with the same workdir it goes on from the newest checkpoint.
+{CONFIG_HELP}
+without --config: {DEFAULT_CONFIG}"""
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command with its arguments."""
+
+    def define(values: flags.FlagValues) -> None:
+        flags.DEFINE_string(
+            "workdir", None, "where the run lives; runs/CONFIG by default", flag_values=values
+        )
+        define_platform(values)
+
+    config, others = split_config(argv)
+    values = parse(others, define, ABOUT)
+    experiment, name = read_config(config, DEFAULT_CONFIG)
+    configure(values)
+    workdir = Path(values.workdir or Path("runs") / name)
+    claim(workdir, experiment)
+    train(experiment, workdir, _validator(experiment))
+    print(f"trained: {workdir}; next: python eval.py --workdir={workdir}")
+
+
+def _validator(experiment: Experiment) -> Validate | None:
+    """Top-1 on the validation split per budget, and the usage achieved; None without a split."""
+    if not experiment.data.validation:
+        return None
+    evaluator = Evaluator(
+        experiment.network,
+        load(experiment.data, "validation"),
+        experiment.data,
+        budgets=experiment.runtime.validation_budgets,
+    )
+
+    def validate(variables: Variables) -> dict[str, float]:
+        found = {}
+        for row in evaluator(variables).rows:
+            at = "" if row["asked"] is None else f"@{row['asked']:g}"
+            found[f"top1{at}"] = row["top1"]
+            if row["achieved"] is not None:
+                found[f"usage{at}"] = row["achieved"]
+        return found
+
+    return validate

@@ -1,0 +1,144 @@
+"""The CIFAR ResNet: published sizes, and a scan that is the chain of its blocks."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_elastic.backbones.resnet import BasicBlock, ResNet
+from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.segments import Take
+from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.subnet import FULL
+
+NET = ResNet((1, 3, 1), width=4, classes=3)
+IMAGES = np.random.default_rng(0).normal(size=(5, 9, 8, 3))
+
+
+class RowBlock(BasicBlock):
+    """A block that hands back its row of `per_block`."""
+
+    def __call__(self, x, per_block, bn):
+        return super().__call__(x, None, bn)[0], per_block
+
+
+@pytest.mark.parametrize(
+    "n,params,macs",
+    [(5, 464_154, 68_862_592), (18, 1_727_962, 252_887_680)],
+    ids=["ResNet-32", "ResNet-110"],
+)
+def test_parameters_and_macs_are_the_published_ones(n, params, macs):
+    model = CostModel(Plain(ResNet((n, n, n))), (32, 32, 3))
+    assert model.params(FULL)["params"] == params
+    assert model.cost(FULL).full == macs
+
+
+@pytest.fixture(scope="module")
+def variables():
+    """Of `NET` in float64, with statistics that are not 0 and 1."""
+    with jax.enable_x64(True):
+        fresh = jax.jit(Plain(NET, "float64").init)(jax.random.key(0), IMAGES)
+        rng = np.random.default_rng(1)
+        stats = jax.tree.map(
+            lambda leaf: jnp.asarray(rng.uniform(0.5, 2, leaf.shape), leaf.dtype), fresh["stats"]
+        )
+        return {"params": fresh["params"], "stats": stats}
+
+
+def whole(variables, images, bn):
+    """Logits and moments of the network, which scans over stacked blocks."""
+    (logits, _), sown = NET.module().apply(variables, images, bn, mutable=["moments"])
+    return logits, sown.get("moments", {})
+
+
+def chain(variables, images, bn):
+    """Logits and moments of the blocks one by one; moments in execution order."""
+
+    def run(module, take, *args):
+        out, sown = module.apply(take(variables), *args, bn, mutable=["moments"])
+        moments.append(sown.get("moments", {}))
+        return out
+
+    moments = []
+    x = run(NET.stem(), Take(("stem",)), images)
+    for site in NET.sites():
+        x, _ = run(NET.block(site, BasicBlock), Take(site.path, site.index), x, None)
+    return NET.head().apply(Take(("head",))(variables), x), moments
+
+
+@pytest.mark.parametrize("bn", ["batch", "running"])
+def test_the_scan_over_stacked_blocks_is_the_blocks_one_by_one(variables, bn):
+    with jax.enable_x64(True):
+        logits, stacked = jax.jit(whole, static_argnums=2)(variables, IMAGES, bn)
+        expected, moments = jax.jit(chain, static_argnums=2)(variables, IMAGES, bn)
+    # Law 1: every form agrees to 1e-10 in float64. Logits and moments are of size 1.
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-10)
+    takes = [Take(("stem",)), *(Take(site.path, site.index) for site in NET.sites())]
+    own = [take({"moments": stacked}).get("moments", {}) for take in takes]
+    chex.assert_trees_all_close(own, moments, rtol=0, atol=1e-10)
+    assert all((len(jax.tree.leaves(m)) > 0) == (bn == "batch") for m in moments)
+
+
+def test_each_block_receives_and_gives_its_own_row(variables):
+    rows = {"n": jnp.arange(NET.num_blocks)}
+    with jax.enable_x64(True):
+        module = NET.module(RowBlock)
+        _, outs = jax.jit(lambda v, x: module.apply(v, x, "running", rows))(variables, IMAGES)
+    np.testing.assert_array_equal(outs["n"], [0, 1, 2, 3, 4])
+
+
+def test_a_stage_of_one_block_that_changes_the_shape_has_no_stack(variables):
+    # Orbax refuses empty arrays, so the stack is absent rather than empty.
+    assert set(variables["params"]["stage3"]) == {"first"}
+    assert set(variables["params"]["stage1"]) == {"blocks"}
+    assert set(variables["params"]["stage2"]) == {"first", "blocks"}
+
+
+@pytest.mark.parametrize("sizes", [(1,), (1, 3, 1), (2, 2, 2)], ids=str)
+def test_sites_name_every_block_of_the_parameter_tree_once(sizes):
+    net = ResNet(sizes, width=4, classes=3)
+    shapes = jax.eval_shape(Plain(net).init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    params = shapes["params"]
+    in_tree = [
+        ((stage, name), index)
+        for stage in params
+        if stage.startswith("stage")
+        for name, block in params[stage].items()
+        for index in (range(len(block["bn1"]["scale"])) if name == "blocks" else [None])
+    ]
+    sites = net.sites()
+    assert sorted(in_tree, key=str) == sorted([(site.path, site.index) for site in sites], key=str)
+    assert len(sites) == net.num_blocks == sum(sizes)
+
+
+@pytest.mark.parametrize("n", range(5))
+def test_a_site_tells_the_shape_and_stride_of_its_block(variables, n):
+    site = NET.sites()[n]
+    own = Take(site.path, site.index)(variables)["params"]
+    features, previous = 4 * 2**site.stage, NET.sites()[max(0, n - 1)].features
+    assert site.features == features
+    assert own["conv1"]["kernel"].shape == (3, 3, previous, features)
+    assert site.stride == (2 if features != previous else 1)
+
+
+def test_a_block_halves_the_map_in_ceil_mode_and_doubles_the_channels():
+    block = BasicBlock(features=8, stride=2)
+    (out, _), _ = block.init_with_output(jax.random.key(0), jnp.ones((2, 9, 6, 4)), None, "running")
+    chex.assert_shape(out, (2, 5, 3, 8))
+
+
+@pytest.mark.parametrize(
+    "fields,message",
+    [
+        ({"stage_sizes": ()}, "has an empty stage; all >= 1"),
+        ({"stage_sizes": (2, 0, 2)}, r"stage_sizes \(2, 0, 2\) has an empty stage"),
+        ({"width": 0}, "width 0 is not positive"),
+        ({"classes": 1}, "classes 1 is too few to tell apart; 2 or more"),
+    ],
+    ids=str,
+)
+def test_an_architecture_that_cannot_be_is_refused(fields, message):
+    with pytest.raises(UsageError, match=message):
+        ResNet(**fields)

@@ -1,0 +1,187 @@
+"""Operating points print, parse and compare; spaces agree on what their points are."""
+
+import itertools
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from jax_elastic.errors import UsageError
+from jax_elastic.subnet import FULL, Space, Subnet
+
+AXES = st.from_regex(r"[a-z][a-z_]{0,8}", fullmatch=True)
+NUMBERS = st.one_of(st.integers(-(10**6), 10**6), st.floats(allow_nan=False, allow_infinity=False))
+SUBNETS = st.builds(Subnet, AXES, st.lists(NUMBERS, max_size=5).map(tuple))
+CHOICES = st.lists(st.integers(0, 40).map(lambda n: n / 4), min_size=1, max_size=4, unique=True)
+SPACES = st.builds(Space, AXES, st.lists(CHOICES.map(tuple), max_size=3).map(tuple))
+
+TWO_STAGES = Space("resolution", ((0.5, 0.7, 1), (0.5, 1)))
+
+
+@hypothesis.given(SUBNETS)
+def test_parsing_what_was_printed_gives_the_same_point(subnet):
+    assert Subnet.parse(str(subnet)) == subnet
+    assert hash(Subnet.parse(str(subnet))) == hash(subnet)
+
+
+@pytest.mark.parametrize(
+    "text,subnet",
+    [
+        ("full", FULL),
+        (" full\n", FULL),
+        ("width:3", Subnet("width", (3,))),
+        ("resolution:1,.7,1", Subnet("resolution", (1, 0.7, 1))),
+        ("resolution:1.0, 0.70", Subnet("resolution", (1, 0.7))),
+        ("capacity:5e-1", Subnet("capacity", (0.5,))),
+        ("train_only:-2", Subnet("train_only", (-2,))),
+    ],
+)
+def test_every_usual_spelling_of_a_point_is_read(text, subnet):
+    assert Subnet.parse(text) == subnet
+
+
+@pytest.mark.parametrize(
+    "subnet,text",
+    [
+        (FULL, "full"),
+        (Subnet("width", (3.0,)), "width:3"),
+        (Subnet("resolution", (1, 0.7)), "resolution:1,0.7"),
+        (Subnet("resolution", (np.float64(0.1), np.int64(2))), "resolution:0.1,2"),
+    ],
+)
+def test_a_point_prints_its_numbers_as_short_as_they_are(subnet, text):
+    assert str(subnet) == text
+
+
+def test_one_and_one_point_zero_are_the_same_value():
+    whole, point = Subnet("width", (1,)), Subnet("width", (1.0,))
+    assert whole == point
+    assert hash(whole) == hash(point)
+    assert str(whole) == str(point)
+
+
+def test_points_of_other_axes_or_values_differ():
+    points = [FULL, Subnet("width"), Subnet("width", (1,)), Subnet("width", (1, 1))]
+    assert len(set(points)) == 4
+
+
+def test_a_point_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        FULL.axis = "width"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":1", "Full", "width:", "width:1,,2", "width:a", "width:1;2", "1:2", "a b", "a:1:2"],
+)
+def test_text_of_another_form_is_a_usage_error_with_an_example(text):
+    with pytest.raises(UsageError, match="for example full"):
+        Subnet.parse(text)
+
+
+@pytest.mark.parametrize("text", ["width:nan", "width:inf", "width:1,-inf", "width:1e999"])
+def test_a_number_that_is_not_finite_is_a_usage_error(text):
+    with pytest.raises(UsageError, match="is not a finite number"):
+        Subnet.parse(text)
+
+
+def test_a_number_too_large_for_a_float_is_still_a_number():
+    assert Subnet.parse("width:1" + 400 * "0") == Subnet("width", (10**400,))
+
+
+def test_true_is_not_a_number():
+    with pytest.raises(UsageError, match="True in subnet 'width'"):
+        Subnet("width", (True,))
+
+
+@hypothesis.given(SPACES)
+def test_length_order_positions_and_membership_of_a_space_agree(space):
+    points = list(space)
+    assert len(points) == len(set(points)) == len(space) == np.prod(space.dims, dtype=int)
+    assert [space.index(space.coords(point)) for point in points] == list(range(len(points)))
+    assert [space.at(space.coords(point)) for point in points] == points
+    assert all(point in space for point in points)
+
+
+@hypothesis.given(SPACES)
+def test_positions_are_coordinates_in_the_product_of_the_dimensions(space):
+    every = itertools.product(*(range(size) for size in space.dims))
+    assert [space.at(coords) for coords in every] == list(space)
+
+
+@hypothesis.given(SPACES)
+def test_a_space_starts_at_its_cheapest_point_and_ends_at_its_fullest(space):
+    points = list(space)
+    assert (space.cheapest, space.fullest) == (points[0], points[-1])
+
+
+@hypothesis.given(SPACES, SUBNETS)
+def test_a_point_is_in_a_space_exactly_if_the_space_lists_it(space, subnet):
+    assert (subnet in space) == (subnet in list(space))
+
+
+@hypothesis.given(SPACES, st.integers(0, 2**32))
+def test_a_sample_lies_inside_and_is_a_function_of_the_generator(space, seed):
+    subnet = space.sample(np.random.default_rng(seed))
+    assert subnet in space
+    assert subnet == space.sample(np.random.default_rng(seed))
+
+
+def test_samples_are_uniform_over_the_points():
+    rng = np.random.default_rng(0)
+    indices = [TWO_STAGES.index(TWO_STAGES.coords(TWO_STAGES.sample(rng))) for _ in range(3000)]
+    # Six points, 500 of each expected; the standard deviation is 20, five of them.
+    assert np.abs(np.bincount(indices, minlength=6) - 500).max() < 100
+
+
+def test_coordinates_are_int32_so_that_a_step_can_carry_them():
+    coords = TWO_STAGES.coords(Subnet("resolution", (1.0, 0.5)))
+    assert coords.dtype == np.int32
+    np.testing.assert_array_equal(coords, [2, 0])
+
+
+@pytest.mark.parametrize("space", [TWO_STAGES, Space("width", ((1, 2, 3, 4),))], ids=str)
+def test_traced_coordinates_have_the_index_of_iteration_order(space):
+    coords = np.stack([space.coords(point) for point in space])
+    indices = jax.jit(jax.vmap(space.index))(coords)
+    np.testing.assert_array_equal(indices, np.arange(len(space)))
+
+
+def test_the_empty_product_has_the_one_point_full():
+    space = Space()
+    assert list(space) == [FULL] == [space.cheapest]
+    assert (len(space), space.dims, space.fullest) == (1, (), FULL)
+    assert space.coords(FULL).shape == (0,)
+    assert space.index(space.coords(FULL)) == 0
+
+
+@pytest.mark.parametrize(
+    "subnet",
+    [FULL, Subnet("width", (1, 1)), Subnet("resolution", (1,)), Subnet("resolution", (0.6, 1))],
+    ids=str,
+)
+def test_a_point_outside_is_refused_with_the_allowed_values(subnet):
+    with pytest.raises(UsageError) as error:
+        TWO_STAGES.check(subnet)
+    assert str(error.value) == (
+        f"operating point {subnet} does not fit this network; "
+        "it takes resolution:v,v with v from {0.5, 0.7, 1} x {0.5, 1}"
+    )
+
+
+def test_a_network_without_choices_says_that_it_takes_full():
+    with pytest.raises(UsageError, match="operating point width:3 .* it takes full$"):
+        Space().check(Subnet("width", (3,)))
+
+
+def test_coordinates_of_a_point_outside_are_refused():
+    with pytest.raises(UsageError, match="does not fit"):
+        TWO_STAGES.coords(FULL)
+
+
+def test_by_cost_sorts_and_keeps_iteration_order_among_equals():
+    points = list(TWO_STAGES)
+    ordered = TWO_STAGES.by_cost(lambda subnet: subnet.value[1])
+    assert ordered == [points[0], points[2], points[4], points[1], points[3], points[5]]

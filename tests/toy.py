@@ -1,0 +1,167 @@
+"""A family that the package has never seen: two depths, one gate, banks of BN statistics.
+
+Tests send it through the loop, the evaluator, the counter and the engines to see that these
+know the seams (`jax_elastic.elastic.family`) and nothing else of a network.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_elastic.elastic.family import Aux, Draw, Prediction, Segment
+from jax_elastic.elastic.plain import classification
+from jax_elastic.elastic.segments import Take
+from jax_elastic.gates import gate_mul, straight_through
+from jax_elastic.layers import norm
+from jax_elastic.subnet import Space
+
+WIDTH, CLASSES = 8, 10
+
+
+class Stem(nn.Module):
+    """Dense-BN-ReLU; BN has a bank per depth."""
+
+    banks: int | None = None
+
+    @nn.compact
+    def __call__(self, images, bn, bank=None):
+        x = nn.Dense(WIDTH, name="dense")(images.reshape(len(images), -1))
+        return nn.relu(norm.BatchNorm(self.banks, name="bn")(x, bn, bank))
+
+
+class Block(nn.Module):
+    """x + g ReLU(dense x), only at depth 2."""
+
+    def setup(self):
+        self.dense, self.gate = nn.Dense(WIDTH), nn.Dense(1)
+
+    def logits(self, x):
+        return self.gate(x)[:, 0]
+
+    def open(self, x):
+        return x + nn.relu(self.dense(x))
+
+    def __call__(self, x):
+        logits = self.logits(x)
+        return x + gate_mul(straight_through(logits), nn.relu(self.dense(x))), logits
+
+
+class Head(nn.Module):
+    """BN-Dense; this BN is shared by both depths."""
+
+    @nn.compact
+    def __call__(self, x, bn):
+        return nn.Dense(CLASSES, name="classifier")(norm.BatchNorm(name="bn")(x, bn))
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, images, bn, depth):
+        x, gates = Stem(2, name="stem")(images, bn, depth - 1), None
+        if depth == 2:
+            x, gates = Block(name="block")(x)
+        return Head(name="head")(x, bn), gates
+
+
+@dataclasses.dataclass(frozen=True)
+class StemCode:
+    dtype: str
+
+    def open(self, own, carry):
+        return {"x": Stem().apply(own, carry["image"].astype(self.dtype), "running")}
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockCode:
+    def open(self, own, carry):
+        return {"x": Block().apply(own, carry["x"], method="open")}
+
+    def skip(self, own, carry):
+        return carry
+
+    def gate(self, own, carry, budget):
+        return Block().apply(own, carry["x"], method="logits")
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadCode:
+    def open(self, own, carry):
+        return {"logits": (Head().apply(own, carry["x"], "running"),)}
+
+
+@dataclasses.dataclass(frozen=True)
+class TakeStem:
+    bank: int
+
+    def __call__(self, variables):
+        own = Take(("stem",))(variables)
+        bank = jax.tree.map(lambda a: a[self.bank], {c: own[c]["bn"] for c in own})
+        return {
+            "params": {**own["params"], "bn": bank["params"]},
+            "stats": {"bn": bank["stats"]},
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class Toy:
+    """Every step draws both depths, in an order of its own; objective `shallow` only depth 1."""
+
+    dtype: str = "float32"
+
+    subnets = Space("depth", ((1, 2),))
+    forms = frozenset({"sliced", "scan_switch"})
+    candidates = ()
+    objectives = ("both", "shallow")
+    budgets = ()
+    classes = (CLASSES,)
+
+    def check(self, subnet):
+        self.subnets.check(subnet)
+
+    def reference(self):
+        return self
+
+    def init(self, key, images):
+        fresh = Net().init(key, jnp.zeros(images.shape, jnp.float32), "running", 2)
+        wide = jnp.dtype(self.dtype)
+        return jax.tree.map(lambda a: a.astype(wide) if a.dtype == jnp.float32 else a, dict(fresh))
+
+    def draws(self, rng, when):
+        points = list(self.subnets)[: 1 if when.objective == "shallow" else 2]
+        return tuple(
+            Draw(points[i], values={"temperature": np.float32(rng.uniform(1, 2))})
+            for i in rng.permutation(len(points))
+        )
+
+    def loss(self, variables, batch, draw, key, objective, bn):
+        images = batch["image"].astype(self.dtype)
+        # Noise makes a wrong key, or one shared by two slots, visible.
+        noise = 0.01 * jax.random.normal(key, images.shape, jnp.float32)
+        (logits, _), sown = Net().apply(
+            variables, images + noise, bn, int(draw.subnet.value[0]), mutable=["moments"]
+        )
+        value, sums = classification(logits / draw.values["temperature"], batch)
+        moments = norm.complete_moments(variables["stats"], sown.get("moments"))
+        return value, Aux(moments, sums)
+
+    def predict(self, variables, images, subnets, budget, key=None):
+        found = []
+        for subnet in subnets:
+            depth = int(subnet.value[0])
+            logits, gates = Net().apply(variables, images.astype(self.dtype), "running", depth)
+            found.append(Prediction((logits,), None if gates is None else gates[:, None]))
+        return tuple(found)
+
+    def segments(self, subnet):
+        self.check(subnet)
+        depth = int(subnet.value[0])
+        stem = Segment(f"stem@{depth}", StemCode(self.dtype), TakeStem(depth - 1))
+        block = Segment("block", BlockCode(), Take(("block",)), "gated")
+        head = Segment("head", HeadCode(), Take(("head",)))
+        return (stem, block, head) if depth == 2 else (stem, head)
+
+    def fold(self, stats, aux):
+        return norm.fold(stats, aux.moments)
