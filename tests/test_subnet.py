@@ -172,7 +172,7 @@ def test_a_point_outside_is_refused_with_the_allowed_values(subnet):
 
 
 def test_a_network_without_choices_says_that_it_takes_full():
-    with pytest.raises(UsageError, match="operating point width:3 .* it takes full$"):
+    with pytest.raises(UsageError, match=r"operating point width:3 .* it takes full$"):
         Space().check(Subnet("width", (3,)))
 
 

@@ -27,6 +27,7 @@ from jax_elastic.elastic.family import (
 )
 from jax_elastic.elastic.losses import cross_entropy, hits, masked_mean, masked_sum
 from jax_elastic.elastic.segments import Take
+from jax_elastic.errors import UsageError
 from jax_elastic.layers import norm
 from jax_elastic.subnet import FULL, Space, Subnet
 
@@ -76,10 +77,16 @@ class Plain:
       backbone: the architecture.
       dtype: what activations are computed in. Parameters, statistics and losses are float32,
         but for `float64`, which needs jax's x64 mode and is for checks of equality.
+      bn_momentum: weight of the old value when BN statistics are updated.
     """
 
     backbone: ResNet = dataclasses.field(default_factory=ResNet)
     dtype: DType = "float32"
+    bn_momentum: float = norm.MOMENTUM
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bn_momentum < 1:
+            raise UsageError(f"bn_momentum {self.bn_momentum:g} is no weight", "in [0, 1)")
 
     @property
     def subnets(self) -> Space:
@@ -202,7 +209,7 @@ class Plain:
 
     def fold(self, stats: PyTree, aux: Aux) -> PyTree:
         """See `Family`."""
-        return norm.fold(stats, aux.moments)
+        return norm.fold(stats, aux.moments, self.bn_momentum)
 
 
 def classification(logits: Array, batch: Batch) -> tuple[Array, dict[str, tuple[Array, Array]]]:

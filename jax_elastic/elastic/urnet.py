@@ -6,6 +6,7 @@ References:
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -112,10 +113,11 @@ class URNet(Plain):
     s_max: float = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.p <= 1:
             raise UsageError(f"p {self.p:g} is not a probability", "in [0, 1]")
-        if self.beta < 0:
-            raise UsageError(f"beta {self.beta:g} is negative", "0 or more")
+        if not 0 <= self.beta < math.inf:
+            raise UsageError(f"beta {self.beta:g} is not a weight", "0 or more, and finite")
         if self.reduction < 1:
             raise UsageError(f"reduction {self.reduction} is not positive", "1 or more")
         if not 0 <= self.s_min <= self.s_max <= 1:

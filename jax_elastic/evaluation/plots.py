@@ -168,7 +168,8 @@ def draw_block_usage_map(
     bar.ax.tick_params(labelsize=9)
     axes.set_yticks(range(len(budgets)), [f"{budget:g}" for budget in budgets])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
-    axes.set_xlabel("block index, from the input")
+    axes.xaxis.set_major_formatter(lambda index, _: f"{index + 1:g}")
+    axes.set_xlabel("block, from the input")
     axes.set_ylabel("asked budget S")
     outline = [patheffects.withStroke(linewidth=2.4, foreground="black")]
     edges = np.cumsum((0, *stages)) if stages else np.array([0])

@@ -6,7 +6,6 @@ What a step reads and draws is a function of (seed, step) alone, so there is no 
 save: a run that was killed goes on from its newest checkpoint to the same final bits.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,20 +22,18 @@ from jax_elastic.elastic.family import Draw, Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract, tree_hash
 from jax_elastic.training.experiment import Experiment
+from jax_elastic.training.log import Dispatch, Log
 from jax_elastic.training.mesh import check_batch_size, make_mesh, replicated, sharded
-from jax_elastic.training.metrics import MetricsFile, means, progress_line
+from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Span, make_optimizer, spans
 from jax_elastic.training.state import TrainState
 from jax_elastic.training.step import Chunk, Draws, make_chunk, make_step
 from jax_elastic.training.sum_of_grads import stack_draws
 from jax_elastic.training.trainable import partition
+from jax_elastic.training.workdir import CHECKPOINTS, METRICS
 
 PyTree = Any
 Validate = Callable[[Variables], Mapping[str, float]]
-
-
-class NonFiniteLossError(UsageError):
-    """Training diverged: the loss of a step is NaN or infinite."""
 
 
 def train(
@@ -63,7 +60,7 @@ def train(
       NonFiniteLossError: a loss is not finite.
     """
     run = _Run(experiment, workdir, validate, devices, report)
-    with Checkpoints(workdir / "checkpoints", experiment.runtime.keep) as checkpoints:
+    with Checkpoints(workdir / CHECKPOINTS, experiment.runtime.keep) as checkpoints:
         state, first = run.start(checkpoints)
         for span in run.spans[first:]:
             if int(state.step) == span.start:
@@ -87,7 +84,7 @@ class _Run:
         self.experiment = experiment
         self.validate = validate
         self.report = report
-        self.metrics = MetricsFile(workdir / "metrics.jsonl")
+        self.metrics = MetricsFile(workdir / METRICS)
         self.mesh: Mesh = make_mesh(devices)
         self.data: Dataset = load(experiment.data, "train")
         if self.data.classes[: len(experiment.network.classes)] != experiment.network.classes:
@@ -158,19 +155,16 @@ class _Run:
     def phase(self, span: Span, state: TrainState, checkpoints: Checkpoints) -> TrainState:
         """Trains one phase to its end."""
         chunk = self._compile(span)
-        log = _Log(self, span, checkpoints)
+        log = Log(self.metrics, self.report, span, self.spans[-1], lambda: checkpoints.latest)
         step = int(state.step)
         while step < span.stop:
             ids, draws, n = self._next(span, step)
             state, losses, sums = chunk(state, self.arrays, ids, draws, np.int32(n))
             step += n
-            log.dispatched(step, n, losses, sums)
-            runtime = self.experiment.runtime
-            at_end = step == span.stop
-            saves = at_end or step % runtime.save_every == 0
-            if saves or step % runtime.log_every == 0:
-                log.due()
-            if self._validates(span, step):
+            validates, saves = self._validates(span, step), self._saves(span, step)
+            due = validates or saves or step % self.experiment.runtime.log_every == 0
+            log.dispatched(Dispatch(step, n, losses, sums), due)
+            if validates:
                 log.drain()
                 self._validate(span, step, state)
                 log.restart_clock()
@@ -185,6 +179,9 @@ class _Run:
             return False
         every = self.experiment.runtime.validate_every
         return step == span.stop or (every > 0 and step % every == 0)
+
+    def _saves(self, span: Span, step: int) -> bool:
+        return step == span.stop or step % self.experiment.runtime.save_every == 0
 
     def _compile(self, span: Span) -> Chunk:
         experiment = self.experiment
@@ -245,86 +242,3 @@ class _Run:
 def _same_structure(a: PyTree, b: PyTree) -> bool:
     structure: Any = jax.tree.structure(a)
     return bool(structure == jax.tree.structure(b))
-
-
-class _Log:
-    """Reads the metrics of a dispatch after the next one has started, so nothing ever waits.
-
-    Sums are added up until a row is `due`; the row is written when its last dispatch is read.
-    """
-
-    def __init__(self, run: _Run, span: Span, checkpoints: Checkpoints):
-        self._run, self._span, self._checkpoints = run, span, checkpoints
-        self._pending: tuple[int, int, Any, Any] | None = None
-        self._due = False
-        self._total: dict[str, Any] = {}
-        self._steps = 0
-        self._clock: float | None = None  # set once compiled, so that speed leaves it out
-        self._timed = 0
-
-    def dispatched(self, step: int, n: int, losses: Any, sums: Any) -> None:
-        """Hands over the results of a dispatch that ends at `step`; reads the one before."""
-        previous, self._pending = self._pending, (step, n, losses, sums)
-        if previous is not None:
-            self._read(previous, self._due)
-            self._due = False
-
-    def due(self) -> None:
-        """A row ends with the dispatch that was handed over last."""
-        self._due = True
-
-    def drain(self) -> None:
-        """Reads everything now."""
-        if self._pending is not None:
-            previous, self._pending = self._pending, None
-            self._read(previous, self._due)
-            self._due = False
-
-    def restart_clock(self) -> None:
-        """Leaves the time since the last row out of the next one's speed."""
-        if self._clock is not None:
-            self._clock = time.monotonic()
-
-    def _read(self, dispatch: tuple[int, int, Any, Any], due: bool) -> None:
-        step, n, device_losses, device_sums = dispatch
-        losses, sums = jax.device_get((device_losses, device_sums))
-        bad = np.flatnonzero(~np.isfinite(losses[:n]))
-        if bad.size:
-            self._refuse(step - n + int(bad[0]), float(losses[bad[0]]))
-        for name, (total, count) in sums.items():
-            old = self._total.get(name, (0.0, 0.0))
-            self._total[name] = (old[0] + total, old[1] + count)
-        self._steps += n
-        self._timed += n if self._clock is not None else 0
-        if self._clock is None:
-            self._clock = time.monotonic()
-        if due:
-            self._write(step)
-
-    def _write(self, step: int) -> None:
-        run, span, last = self._run, self._span, self._run.spans[-1]
-        assert self._clock is not None
-        now = time.monotonic()
-        speed = self._timed / max(now - self._clock, 1e-9) if self._timed else None
-        row = {
-            "kind": "train",
-            "step": step,
-            "phase": span.phase.name,
-            "epoch": span.when(step).epoch,
-            "steps": self._steps,
-            **means(self._total),
-            "images_per_second": speed and speed * span.phase.batch_size,
-            "seconds_to_go": speed and (last.stop - step) / speed,
-        }
-        run.metrics.append(row)
-        epochs = last.start_epoch + last.steps / last.steps_per_epoch
-        run.report(progress_line(row, last.stop, epochs))
-        self._total, self._steps, self._timed, self._clock = {}, 0, 0, now
-
-    def _refuse(self, step: int, loss: float) -> None:
-        good = self._checkpoints.latest
-        raise NonFiniteLossError(
-            f"the loss is {loss} at step {step}, phase {self._span.phase.name!r}",
-            f"the last good checkpoint is step {good}" if good is not None else "no checkpoint",
-            "lower the learning rate of that phase, or look at its inputs",
-        )

@@ -19,6 +19,7 @@ class MetricsFile:
 
     def append(self, row: Row) -> None:
         """Adds a row; it is on disk when this returns."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
             file.write(json.dumps(row) + "\n")
 

@@ -1,0 +1,127 @@
+"""What the loop says while it runs: metric rows, progress lines, and that a run diverged."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jax_elastic.errors import UsageError
+from jax_elastic.training.metrics import MetricsFile, means, progress_line
+from jax_elastic.training.phases import Span
+
+
+class NonFiniteLossError(UsageError):
+    """Training diverged: the loss of a step is NaN or infinite."""
+
+
+class Dispatch(NamedTuple):
+    """The results of one dispatch, still on their way from the device.
+
+    Attributes:
+      step: where it ends.
+      n: how many steps it did.
+      losses: (k,), of which the first n count.
+      sums: metric name -> (sum, count).
+    """
+
+    step: int
+    n: int
+    losses: Any
+    sums: Any
+
+
+class Log:
+    """Reads the metrics of a dispatch after the next one has started, so nothing ever waits.
+
+    Sums are added up until a row is `due`; the row is written when its last dispatch is read.
+
+    Args:
+      metrics: gets the rows.
+      report: gets the lines for the terminal.
+      span: the phase that is trained.
+      last: the last phase of the run, for the time to go.
+      good: the newest checkpoint's step, for the error of a run that diverges.
+    """
+
+    def __init__(
+        self,
+        metrics: MetricsFile,
+        report: Callable[[str], None],
+        span: Span,
+        last: Span,
+        good: Callable[[], int | None],
+    ):
+        self._metrics, self._report = metrics, report
+        self._span, self._last, self._good = span, last, good
+        self._pending: tuple[Dispatch, bool] | None = None
+        self._total: dict[str, tuple[float, float]] = {}
+        self._steps = 0
+        self._clock: float | None = None  # set once compiled, so that speed leaves it out
+        self._timed = 0
+
+    def dispatched(self, dispatch: Dispatch, due: bool) -> None:
+        """Takes the results of a dispatch and reads those of the one before.
+
+        Args:
+          dispatch: the results.
+          due: whether a row ends with it.
+        """
+        self.drain()
+        self._pending = dispatch, due
+
+    def drain(self) -> None:
+        """Reads everything there is, waiting for the device."""
+        if self._pending is not None:
+            self._read(*self._pending)
+            self._pending = None
+
+    def restart_clock(self) -> None:
+        """Leaves the time since the last row out of the next one's speed."""
+        if self._clock is not None:
+            self._clock = time.monotonic()
+
+    def _read(self, dispatch: Dispatch, due: bool) -> None:
+        step, n, device_losses, device_sums = dispatch
+        losses, sums = jax.device_get((device_losses, device_sums))
+        bad = np.flatnonzero(~np.isfinite(losses[:n]))
+        if bad.size:
+            self._refuse(step - n + int(bad[0]), float(losses[bad[0]]))
+        for name, (total, count) in sums.items():
+            old = self._total.get(name, (0.0, 0.0))
+            self._total[name] = (old[0] + total, old[1] + count)
+        self._steps += n
+        self._timed += n if self._clock is not None else 0
+        if self._clock is None:
+            self._clock = time.monotonic()
+        if due:
+            self._write(step)
+
+    def _write(self, step: int) -> None:
+        span, last = self._span, self._last
+        assert self._clock is not None
+        now = time.monotonic()
+        speed = self._timed / max(now - self._clock, 1e-9) if self._timed else None
+        row = {
+            "kind": "train",
+            "step": step,
+            "phase": span.phase.name,
+            "epoch": span.when(step).epoch,
+            "steps": self._steps,
+            **means(self._total),
+            "images_per_second": speed and speed * span.phase.batch_size,
+            "seconds_to_go": speed and (last.stop - step) / speed,
+        }
+        self._metrics.append(row)
+        epochs = last.start_epoch + last.steps / last.steps_per_epoch
+        self._report(progress_line(row, last.stop, epochs))
+        self._total, self._steps, self._timed, self._clock = {}, 0, 0, now
+
+    def _refuse(self, step: int, loss: float) -> None:
+        good = self._good()
+        raise NonFiniteLossError(
+            f"the loss is {loss} at step {step}, phase {self._span.phase.name!r}",
+            f"the last good checkpoint is step {good}" if good is not None else "no checkpoint",
+            "lower the learning rate of that phase, or look at its inputs",
+        )

@@ -1,0 +1,215 @@
+"""The command line from flags to files, in this process, with the smallest run there can be."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jax_elastic
+from jax_elastic.cli import run
+from jax_elastic.data.augment import normalise
+from jax_elastic.data.datasets import load as load_data
+
+DIGITS = "configs/urnet_digits.py"
+TINY = (
+    "--config.network.backbone.stage_sizes=(1,1,1)",
+    "--config.network.backbone.width=4",
+    "--config.phases.base.epochs=0.1",
+    "--config.phases.gates.epochs=0.1",
+    "--config.phases.joint.epochs=0.1",
+)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that was trained for three steps."""
+    path = tmp_path_factory.mktemp("run")
+    assert run(["train", f"--config={DIGITS}", f"--workdir={path}", *TINY, "--platform=cpu"]) == 0
+    return path
+
+
+def test_training_leaves_config_metrics_and_a_checkpoint_that_load_returns(workdir: Path) -> None:
+    network, variables, experiment = jax_elastic.load(workdir)
+
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
+    assert kinds == ["train", "train", "validation", "train", "validation"]
+    assert json.loads((workdir / "config.json").read_text())["schema"] == 1
+    assert experiment.network == network
+    assert variables["params"]["stage1"]["blocks"]["gate"]["logit"]["bias"].shape == (1, 1)
+
+
+def test_a_loaded_network_predicts_through_an_engine_at_a_budget(workdir: Path) -> None:
+    network, variables, experiment = jax_elastic.load(workdir)
+    dataset = load_data(experiment.data, "test")
+    engine = jax_elastic.build_engine(network, variables)
+
+    prediction = engine(normalise(dataset.images[:5], experiment.data), budget=0.6)
+
+    assert prediction.logits[0].shape == (5, 10)
+    assert prediction.gates is not None and prediction.gates.shape == (5, 3)
+
+
+def test_eval_writes_rows_of_every_budget_and_the_pictures(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["eval", f"--workdir={workdir}", "--budgets=0.3,0.9"]) == 0
+
+    document = json.loads((workdir / "eval.json").read_text())
+    rows = document["rows"]
+    assert (document["schema"], document["kind"]) == (1, "eval")
+    assert [row["asked"] for row in rows] == [0.3, 0.9]
+    assert {row["n"] for row in rows} == {359}  # the whole test split
+    named = {"subnet", "top1", "top1_ci95", "blocks_mean", "blocks_std", "blocks_p99", "macs_mean"}
+    assert named | {"macs_std", "achieved", "tracking_error"} <= set(rows[0])
+    assert "top5" not in rows[0]
+    printed = capsys.readouterr().out
+    pictures = [Path(line) for line in printed.splitlines() if line.endswith(".png")]
+    assert len(pictures) == 4 and all(picture.stat().st_size for picture in pictures)
+    assert "90.0 %" in printed
+
+
+def test_eval_prints_only_json_where_that_is_asked_for(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["eval", f"--workdir={workdir}", "--budgets=0.5", "--json=-"]) == 0
+
+    document = json.loads(capsys.readouterr().out)
+    assert [row["asked"] for row in document["rows"]] == [0.5]
+
+
+@pytest.mark.parametrize(
+    ("config", "macs", "gates", "params"),
+    [
+        # SPEC section 1: both networks' MACs and parameters; section 7, U1: the gates' overhead.
+        ("configs/urnet_cifar10.py:32,base", 68_862_592, 0, 464_154),
+        ("configs/urnet_cifar10.py:base", 252_887_680, 0, 1_727_962),
+        ("configs/urnet_cifar10.py:110", 252_887_680 + 93_912, 93_912, None),
+    ],
+)
+def test_macs_of_a_config_are_the_papers(
+    config: str, macs: int, gates: int, params: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["macs", f"--config={config}", "--json=-"]) == 0
+
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert (row["subnet"], row["macs"], row["gates"]) == ("full", macs, gates)
+    assert row["executed_macs"] == macs and row["flops"] == 2 * macs
+    assert row["fixed"] + sum(row["blocks"]) + row["gates"] == macs
+    assert params is None or row["params"] == params
+    assert row["params_gates"] == 0 or gates
+
+
+def test_macs_prints_what_each_block_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["macs", "--config=configs/urnet_cifar10.py:32"]) == 0
+
+    printed = capsys.readouterr().out
+    assert "68,885,888" in printed  # 68,862,592 and the gates' 23,296
+    assert "6: 3.5 M" in printed and "15: 4.7 M" in printed
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["trian"], "unknown command 'trian'"),
+        (["train", "--wrkdir=x"], "Did you mean: workdir"),
+        (["train", "x"], "'x' is not a flag"),
+        (["train", "--config"], "--config has no value"),
+        (["train", "--config=configs/nothing.py"], "there is no config file"),
+        (["macs", f"--config={DIGITS}:bse"], "unknown variant 'bse'"),
+        (["macs", "--config=configs/urnet_cifar10.py:32,110"], "exclude each other"),
+        (["macs", "--config.network.bta=1"], "did you mean config.network.beta?"),
+        (["macs", "--config.phases.jont.epochs=1"], "did you mean config.phases.joint?"),
+        (["macs", "--config.seed.x=1"], "config.seed is a value"),
+        (["macs", "--config.network=1"], "config.network is a group of keys"),
+        (["macs", "--config.network.beta=much"], "could not convert string to float"),
+        (["macs", "--config.network.s_min=-0.1"], "0 <= s_min <= s_max <= 1"),
+        (["macs", "--config.network.family=urnt"], "one of plain, urnet"),
+        (["macs", "--subnet=width:3"], "operating point width:3 does not fit this network"),
+        (["macs", "--subnet=full;3:"], "'3:' is not an operating point"),
+        (["train", "--platform=abacus"], "cpu, gpu or tpu"),
+        (["train", "--platform=tpu"], "platform 'tpu' is not there"),
+        (["train", "--config.data.name=digts"], "unknown dataset 'digts'"),
+        (["eval"], "--workdir is missing"),
+        (["eval", "--workdir=nowhere"], "nowhere is not a workdir"),
+    ],
+)
+def test_bad_input_is_one_line_that_names_it_and_exit_code_2(
+    argv: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    command, *flags = argv
+    workdir = [f"--workdir={tmp_path / 'run'}"] if command == "train" else []
+
+    assert run([command, *workdir, *flags]) == 2
+
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.startswith("error: ") and captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--budgets=1.3", "budget 1.3 is outside [0, 1]"),
+        ("--budgets=half", "is not a list of numbers"),
+        ("--subnet=resolution:1,.7", "does not fit this network"),
+        ("--split=dev", "unknown split 'dev'"),
+    ],
+)
+def test_eval_refuses_what_the_network_does_not_have(
+    flag: str, message: str, workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["eval", f"--workdir={workdir}", flag]) == 2
+
+    assert message in capsys.readouterr().err
+
+
+def test_a_workdir_refuses_another_config_and_names_what_differs(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = [*TINY, "--config.network.beta=3"]
+
+    assert run(["train", f"--config={DIGITS}", f"--workdir={workdir}", *changed]) == 2
+
+    assert "config.network.beta: 8.0 -> 3.0" in capsys.readouterr().err
+
+
+def test_a_finished_run_that_is_started_again_changes_nothing(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = jax_elastic.load(workdir)[1]
+    metrics = (workdir / "metrics.jsonl").read_text()
+
+    argv = ["train", f"--config={DIGITS}", f"--workdir={workdir}", *TINY]
+    assert run([*argv, "--config.runtime.log_every=7"]) == 0
+
+    assert "resuming at step 3 of 3" in capsys.readouterr().out
+    kernel = jax_elastic.load(workdir)[1]["params"]["stem"]["conv"]["kernel"]
+    np.testing.assert_array_equal(kernel, before["params"]["stem"]["conv"]["kernel"])
+    assert (workdir / "metrics.jsonl").read_text() == metrics
+
+
+def test_a_key_that_the_config_file_leaves_out_can_be_set_by_flag(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["macs", f"--config={DIGITS}", "--config.network.reduction", "4", "--json=-"]) == 0
+
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    # Hidden units C // 4 of gates that see 2C: (2C + 1) C/4 MACs for C = 8 (4), 16 (3), 32 (2).
+    assert row["gates"] == 4 * 17 * 2 + 3 * 33 * 4 + 2 * 65 * 8
+
+
+@pytest.mark.parametrize("argv", [[], ["--help"], ["train", "--help"], ["macs", "-h"]])
+def test_help_lists_commands_or_flags(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        code = run(argv)
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+
+    assert code == 0
+    assert "--" in capsys.readouterr().out

@@ -1,0 +1,56 @@
+"""One small URNet for many tests, and random weights that a network can be run with.
+
+Random weights are init plus one fold over random images: fresh BN statistics are 0 and 1, and
+the package refuses to run with them (law 4).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.elastic.family import Draw
+from jax_elastic.elastic.urnet import URNet
+from jax_elastic.subnet import FULL
+
+# Five gates; a stack of two blocks, a first block with a stack of one, a first block alone.
+BACKBONE = ResNet((2, 2, 1), width=8, classes=5)
+SMALL = URNet(BACKBONE)
+
+
+def random_images(size, seed=0):
+    """Noise (size, 8, 8, 3), the same numbers in float32 and float64."""
+    return np.random.default_rng(seed).normal(size=(size, 8, 8, 3)).astype(np.float32)
+
+
+def random_batch(size, seed=0, dtype="float32", classes=5):
+    """A batch of noise with random labels."""
+    labels = np.random.default_rng(seed).integers(classes, size=size)
+    return {
+        "image": jnp.asarray(random_images(size, seed), dtype),
+        "targets": (jax.nn.one_hot(labels, classes, dtype=dtype),),
+        "mask": jnp.ones(size, dtype),
+    }
+
+
+def warmed(network, seed=0):
+    """Variables of a family with objective `base` and five classes; the statistics of noise."""
+
+    @jax.jit
+    def make(key, batch):
+        variables = network.init(key, batch["image"])
+        _, aux = network.loss(variables, batch, Draw(FULL), key, "base", "batch")
+        return {"params": variables["params"], "stats": network.fold(variables["stats"], aux)}
+
+    return make(jax.random.key(seed), random_batch(32))
+
+
+def with_gate_logits(network, variables, logits):
+    """The same weights, but block n's gate answers `logits[n]` to every image and budget."""
+    params = jax.tree.map(np.array, variables["params"])
+    for site, logit in zip(network.backbone.sites(), logits, strict=True):
+        gate = params[site.path[0]][site.path[1]]["gate"]
+        where = ... if site.index is None else site.index
+        gate["logit"]["kernel"][where] = 0
+        gate["logit"]["bias"][where] = logit
+    return {"params": jax.tree.map(jnp.asarray, params), "stats": variables["stats"]}
