@@ -54,3 +54,12 @@ def with_gate_logits(network, variables, logits):
         gate["logit"]["kernel"][where] = 0
         gate["logit"]["bias"][where] = logit
     return {"params": jax.tree.map(jnp.asarray, params), "stats": variables["stats"]}
+
+
+def cast(variables, dtype):
+    """The same variables as `dtype`, which are those of a network of that dtype; counts stay."""
+
+    def of(leaf):
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(of, variables)

@@ -148,7 +148,9 @@ class URNet(Plain):
         return partial(URNetBlock, reduction=self.reduction)
 
     def _per_block(self, budget: Array | float, soft: Array) -> PyTree:
-        return {"budget": jnp.broadcast_to(jnp.asarray(budget), soft.shape), "soft": soft}
+        # Float32 also under x64: 0.6 must be the number that the draws and the engines pass.
+        rows = jnp.broadcast_to(jnp.asarray(budget, jnp.float32), soft.shape)
+        return {"budget": rows, "soft": soft}
 
     def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:
         """One budget S ~ U(s_min, s_max) per step (SPEC section 2)."""

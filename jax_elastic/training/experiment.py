@@ -163,6 +163,8 @@ def check_same(old: Experiment, new: Experiment, workdir: str) -> None:
     """
     plain = dataclasses.replace(new, runtime=old.runtime)
     found = differences(by_phase_name(to_config(old)), by_phase_name(to_config(plain)), "config")
+    if not found and old.phases != plain.phases:
+        found = ["the order of config.phases"]
     if found:
         raise UsageError(
             f"workdir {workdir} belongs to another config",

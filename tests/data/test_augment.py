@@ -8,7 +8,7 @@ import pytest
 from jax_elastic.data.augment import make_batch, normalise, random_crop, random_flip
 from jax_elastic.data.datasets import DataConfig
 
-CONFIG = DataConfig(pad=2, flip=True, mean=(0.3, 0.4), std=(0.2, 0.25))
+CONFIG = DataConfig(image_shape=(6, 6, 2), pad=2, flip=True, mean=(0.3, 0.4), std=(0.2, 0.25))
 CLASSES = (5, 2)
 
 

@@ -82,7 +82,7 @@ def fresh_dir(tmp_path, monkeypatch):
 
 
 def rgb(name, **fields):
-    return DataConfig(name=name, mean=(0.5,) * 3, std=(0.2,) * 3, **fields)
+    return DataConfig(name=name, image_shape=(4, 4, 3), mean=(0.5,) * 3, std=(0.2,) * 3, **fields)
 
 
 def prepare(builder_class, data_dir):
@@ -181,10 +181,12 @@ def test_a_failure_to_prepare_is_not_hidden(fresh_dir, monkeypatch):
         ({"validation": 0.6}, r"data\.validation 0\.6 is outside \[0, 0\.5\]"),
         ({"validation": -0.1}, r"data\.validation -0\.1 is outside"),
         ({"validation": float("nan")}, "data.validation nan is outside"),
+        ({"image_shape": (8, 8)}, r"data\.image_shape \(8, 8\) is not \(H, W, channels\)"),
         ({"pad": -1}, r"data\.pad -1"),
         ({"pad": 1.5}, r"data\.pad 1\.5"),
         ({"mean": ()}, r"data\.mean has 0 values"),
         ({"mean": (0.5, 0.5)}, r"data\.mean has 2 values and data\.std 1"),
+        ({"image_shape": (8, 8, 3)}, "one of each per channel, and data.image_shape has 3"),
         ({"mean": (125.3,)}, r"data\.mean \(125\.3,\) is outside \[0, 1\]"),
         ({"std": (0.0,)}, r"data\.std \(0\.0,\) is not positive"),
         ({"std": (float("nan"),)}, r"data\.std \(nan,\) is not positive"),
@@ -196,8 +198,8 @@ def test_a_config_out_of_range_is_refused_at_construction(fields, message):
 
 
 def test_a_config_read_from_lists_is_hashable_and_equal():
-    assert hash(DataConfig(mean=[0.306], std=[0.376])) == hash(DataConfig())
-    assert DataConfig(mean=[0.306], std=[0.376]) == DataConfig()
+    assert hash(DataConfig(image_shape=[8, 8, 1], mean=[0.306], std=[0.376])) == hash(DataConfig())
+    assert DataConfig(image_shape=[8, 8, 1], mean=[0.306], std=[0.376]) == DataConfig()
 
 
 def test_an_unknown_split_is_refused():
@@ -249,7 +251,8 @@ def test_a_set_that_is_no_classification_of_equal_images_is_refused(
         load(rgb(builder_class.name), "train")
 
 
-def test_a_mean_for_another_number_of_channels_is_refused(fresh_dir):
+def test_images_of_another_shape_than_the_config_says_are_refused(fresh_dir):
     prepare(TwoLevels, fresh_dir)
-    with pytest.raises(UsageError, match=r"data\.mean has 1 values but two_levels has 3 channels"):
+    message = r"data\.image_shape is \(8, 8, 1\) but two_levels has images of \(4, 4, 3\)"
+    with pytest.raises(UsageError, match=message):
         load(DataConfig(name="two_levels"), "train")

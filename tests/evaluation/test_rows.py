@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.rows import read_json, replace_file, write_json
+from jax_elastic.evaluation.rows import read_json, write_json
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):
@@ -76,15 +76,3 @@ def test_a_file_that_holds_no_rows_is_refused(tmp_path, text, message):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_json(tmp_path / "rows.json", "eval")
-
-
-def test_a_failed_replacement_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
-    path = replace_file(tmp_path / "a", b"old")
-
-    def fail(self, target):
-        raise OSError("disk")
-
-    monkeypatch.setattr("pathlib.Path.replace", fail)
-    with pytest.raises(OSError, match="disk"):
-        replace_file(path, b"new")
-    assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"old")]

@@ -5,7 +5,6 @@ import pytest
 from jax_elastic.evaluation.tables import (
     Column,
     format_count,
-    format_error,
     format_share,
     format_table,
 )
@@ -15,7 +14,7 @@ ROWS = [
         "subnet": "full",
         "asked": 0.6,
         "achieved": 0.593,
-        "error": -0.007,
+        "tracking_error": 0.007,
         "top1": 0.972,
         "top1_ci95": (0.961, 0.98),
         "blocks_mean": 32.02,
@@ -41,15 +40,15 @@ def test_a_budget_table_reads_as_expected():
         left + right
         for left, right in (
             (
-                "subnet    asked  achieved   error    top-1  95 % interval",
+                "subnet    asked  achieved  error    top-1  95 % interval",
                 "  blocks  std   p99     MACs    std",
             ),
             (
-                "full     60.0 %    59.3 %  -0.7 %   97.2 %   [96.1, 98.0]",
+                "full     60.0 %    59.3 %  0.7 %   97.2 %   [96.1, 98.0]",
                 "    32.0  4.7  43.0   68.9 M  1.2 M",
             ),
             (
-                "width:3       -         -       -  100.0 %  [99.0, 100.0]",
+                "width:3       -         -      -  100.0 %  [99.0, 100.0]",
                 "       -    -     -  253.0 M      0",
             ),
         )
@@ -91,10 +90,5 @@ def test_a_count_has_a_short_text_with_its_unit(count, text):
     assert format_count(count) == text
 
 
-def test_shares_and_their_differences_are_in_percent():
+def test_shares_are_in_percent():
     assert format_share(0.972) == "97.2 %"
-    assert format_error(0.031) == "+3.1 %"
-
-
-def test_an_error_of_nothing_has_no_minus():
-    assert format_error(-0.0001) == "+0.0 %"

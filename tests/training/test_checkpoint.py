@@ -142,7 +142,9 @@ def test_a_damaged_step_can_be_saved_again(tmp_path):
 def test_a_checkpoint_of_a_newer_version_is_refused_by_its_number(tmp_path, monkeypatch):
     monkeypatch.setattr("jax_elastic.training.checkpoint.SCHEMA", 99)
     save(tmp_path, [1])
-    with pytest.raises(UsageError, match="checkpoint 1 has schema 99, newer .* update jax_elastic"):
+    with pytest.raises(
+        UsageError, match=r"checkpoint 1 has schema 99, newer .* update jax_elastic"
+    ):
         restore(tmp_path)
 
 

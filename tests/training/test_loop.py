@@ -16,9 +16,11 @@ from jax_elastic.errors import UsageError
 from jax_elastic.training import workdir as workdirs
 from jax_elastic.training.checkpoint import Checkpoints, tree_hash
 from jax_elastic.training.experiment import Experiment, Runtime
-from jax_elastic.training.loop import NonFiniteLossError, train
+from jax_elastic.training.log import NonFiniteLossError
+from jax_elastic.training.loop import train
 from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Phase
+from jax_elastic.training.trainable import partition
 
 DATA = DataConfig()
 BATCH, BASE, GATES = 16, 5, 5
@@ -35,13 +37,14 @@ def phase(name, steps, objective, learning_rate=0.1, **fields):
 def urnet(**fields):
     gates = phase("gates", GATES, "gated", 0.01, trainable="/gate/", bn="running", optimizer="adam")
     phases = (phase("base", BASE, "base", validate=False), gates)
-    network = URNet(ResNet((1, 1), width=4))
+    # p = .5, so that a few steps surely train some gates.
+    network = URNet(ResNet((1, 1), width=4), p=0.5)
     settings = {"data": DATA, "runtime": RUNTIME, "steps_per_dispatch": 4, **fields}
     return Experiment(network=network, phases=phases, **settings)
 
 
 def toy(**fields):
-    head = phase("head", GATES, "both", 0.05, trainable="^head", schedule="cosine")
+    head = phase("head", GATES, "shallow", 0.05, trainable="^head", schedule="cosine")
     settings = {"data": DATA, "runtime": RUNTIME, "steps_per_dispatch": 4, **fields}
     return Experiment(network=Toy(), phases=(phase("all", BASE, "both"), head), **settings)
 
@@ -166,19 +169,19 @@ def test_a_phase_that_trains_gates_leaves_everything_else_bit_for_bit(whole, aft
     before = jax.tree_util.tree_leaves_with_path(after_base)
     after = jax.tree_util.tree_leaves_with_path(values(whole.state.variables))
     assert sum(is_gate(path) for path, _ in before) == 8  # two dense layers in two blocks
-    for (path, old), (_, new) in zip(before, after, strict=True):
-        assert is_gate(path) != np.array_equal(old, new), path
+    changed = [
+        path for (path, old), (_, new) in zip(before, after, strict=True) if (old != new).any()
+    ]
+    assert changed
+    assert all(is_gate(path) for path in changed)
 
 
 def test_a_phase_without_gates_does_not_touch_them(whole, after_base):
     fresh = []
     still = dataclasses.replace(urnet(), phases=(phase("still", 1, "base", 1e-30),))
     run(still, whole.workdir.with_name("still"), validate=lambda v: fresh.append(values(v)) or {})
-    gates = [
-        [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree["params"]) if is_gate(path)]
-        for tree in (fresh[0], after_base)
-    ]
-    chex.assert_trees_all_equal(*gates)
+    expected, found = (partition(tree["params"], "/gate/")[0] for tree in (fresh[0], after_base))
+    chex.assert_trees_all_equal(found, expected)
 
 
 def test_only_what_a_phase_trains_has_optimizer_state(whole):
@@ -188,7 +191,7 @@ def test_only_what_a_phase_trains_has_optimizer_state(whole):
     assert all(is_gate(path) for path in weights)
 
 
-@pytest.mark.parametrize("step", [2, 3, 4, 5, 6, 8, 10])
+@pytest.mark.parametrize("step", [2, 4, 6, 10])
 def test_a_run_interrupted_after_any_step_ends_with_the_same_bits_and_rows(
     whole_toy, tmp_path, step
 ):
@@ -201,57 +204,33 @@ def test_a_run_interrupted_after_any_step_ends_with_the_same_bits_and_rows(
     assert rows(tmp_path) == rows(whole_toy.workdir)
 
 
-@pytest.mark.parametrize("step", [4, 8])
-def test_an_interrupted_urnet_ends_with_the_same_bits_and_rows(whole, tmp_path, step):
+def test_a_urnet_interrupted_among_its_gates_ends_with_the_same_bits_and_rows(whole, tmp_path):
     with pytest.raises(Interrupted):
-        run(urnet(), tmp_path, interrupting(step), size_of_weights)
+        run(urnet(), tmp_path, interrupting(8), size_of_weights)
     state = run(urnet(), tmp_path, validate=size_of_weights)
     assert tree_hash(state) == tree_hash(whole.state)
     assert rows(tmp_path) == rows(whole.workdir)
 
 
-def test_a_run_that_is_interrupted_twice_ends_with_the_same_bits(whole_toy, tmp_path):
+def test_logging_saving_and_validating_at_other_steps_changes_no_bit(whole_toy, tmp_path):
+    often = Runtime(log_every=2, save_every=1, validate_every=2)
     with pytest.raises(Interrupted):
-        run(toy(), tmp_path, interrupting(4), size_of_weights)
-    with pytest.raises(Interrupted):
-        run(toy(), tmp_path, interrupting(7), size_of_weights)
-    state = run(toy(), tmp_path, validate=size_of_weights)
-    assert tree_hash(state) == tree_hash(whole_toy.state)
-    assert rows(tmp_path) == rows(whole_toy.workdir)
-
-
-@pytest.mark.parametrize(
-    "runtime",
-    [
-        Runtime(log_every=7, save_every=4),
-        Runtime(log_every=2, save_every=1),
-        Runtime(log_every=3, save_every=1000, validate_every=4, keep=1),
-    ],
-    ids=str,
-)
-def test_logging_saving_and_validating_at_other_steps_changes_no_bit(whole_toy, tmp_path, runtime):
-    with pytest.raises(Interrupted):
-        run(toy(), tmp_path, interrupting(8), size_of_weights)
-    state = run(toy(runtime=runtime), tmp_path, validate=size_of_weights)
+        run(toy(runtime=often), tmp_path, interrupting(8), size_of_weights)
+    seldom = Runtime(log_every=7, save_every=1000, validate_every=4, keep=1)
+    state = run(toy(runtime=seldom), tmp_path, validate=size_of_weights)
     assert tree_hash(state) == tree_hash(whole_toy.state)
 
 
-@pytest.mark.parametrize("steps", [1, 3, 4])
-def test_steps_per_dispatch_change_no_bit(whole_toy, tmp_path, steps):
-    experiment = toy(steps_per_dispatch=steps, runtime=Runtime(log_every=100))
-    assert tree_hash(run(experiment, tmp_path)) == tree_hash(whole_toy.state)
+def test_several_draws_in_an_order_of_their_own_may_share_a_dispatch(whole_toy, tmp_path):
+    # Dispatches of up to four steps, cut where the order of the draws changes.
+    state = run(toy(runtime=Runtime(log_every=100)), tmp_path)
+    assert tree_hash(state) == tree_hash(whole_toy.state)
 
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_steps_per_dispatch_change_no_bit_of_a_urnet(whole, tmp_path, steps):
     experiment = urnet(steps_per_dispatch=steps, runtime=Runtime(log_every=100))
     assert tree_hash(run(experiment, tmp_path)) == tree_hash(whole.state)
-
-
-def test_another_seed_is_another_network(whole_toy, tmp_path):
-    state = run(toy(seed=1), tmp_path)
-    with pytest.raises(AssertionError):
-        chex.assert_trees_all_close(state.params, whole_toy.state.params, rtol=1e-3)
 
 
 def test_the_checkpoint_at_the_end_of_a_phase_belongs_to_that_phase(tmp_path):
@@ -262,11 +241,6 @@ def test_the_checkpoint_at_the_end_of_a_phase_belongs_to_that_phase(tmp_path):
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         checkpoints.restore(lambda meta: met.append(meta) or {})
     assert (met[0]["step"], met[0]["phase"], met[0]["phase_name"]) == (BASE, 0, "all")
-
-
-def diverging(**fields):
-    sane, wild = phase("sane", 4, "both"), phase("wild", 8, "both", 1e30)
-    return toy(**fields, runtime=Runtime(log_every=1, save_every=4)), (sane, wild)
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +289,7 @@ def test_one_and_eight_devices_begin_with_the_same_loss(whole, tmp_path):
 
 def wide_run(workdir, devices):
     """20 float64 steps of a whole URNet, gates and statistics included."""
-    network = URNet(ResNet((1, 1), width=4), dtype="float64")
+    network = URNet(ResNet((2,), width=4), dtype="float64")
     phases = (phase("joint", 20, "gated", 0.02),)
     experiment = Experiment(network=network, phases=phases, data=DATA)
     with jax.enable_x64(True):
@@ -376,7 +350,7 @@ def test_a_checkpoint_of_another_network_is_not_loaded(whole, tmp_path):
     wider = dataclasses.replace(urnet(), network=URNet(ResNet((1, 1), width=6)))
     workdirs.claim(tmp_path, wider)
     (tmp_path / "checkpoints").symlink_to(whole.workdir / "checkpoints")
-    with pytest.raises(UsageError, match=r"of another network: .*float32\[4\], not float32\[6\]"):
+    with pytest.raises(UsageError, match=r"of another network: .*\[1, 4\], not .*\[1, 6\]"):
         workdirs.load(tmp_path)
 
 

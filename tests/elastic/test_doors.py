@@ -1,0 +1,104 @@
+"""The doors: statistics that were never estimated, and budgets that no network takes."""
+
+import contextlib
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from warm import BACKBONE, SMALL, warmed
+
+from jax_elastic.elastic.doors import check_budget, check_statistics
+from jax_elastic.elastic.family import Segment
+from jax_elastic.elastic.plain import Plain
+from jax_elastic.errors import UsageError
+from jax_elastic.subnet import FULL, Subnet
+
+
+def variables_with_counts(count):
+    """Variables of `SMALL`, zeros but for the counts of BN updates."""
+    shapes = jax.eval_shape(SMALL.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    return jax.tree.map(
+        lambda s: np.full(s.shape, count if s.dtype == jnp.int32 else 0, s.dtype), shapes
+    )
+
+
+def test_statistics_of_a_fresh_network_are_refused_by_a_message_that_says_how_to_mend_it():
+    with pytest.raises(UsageError) as error:
+        check_statistics(SMALL, variables_with_counts(0), FULL)
+    assert str(error.value) == (
+        "operating point full uses BN statistics that were never estimated (segment stem); "
+        "train the network at this point or recalibrate it: jax-elastic recalibrate --subnet=full"
+    )
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+def test_statistics_are_accepted_from_the_first_update_on(count):
+    check_statistics(SMALL, variables_with_counts(count), FULL)
+
+
+def test_one_fold_of_a_fresh_network_is_enough():
+    variables = warmed(SMALL)
+    check_statistics(SMALL, variables, FULL)
+
+
+@pytest.mark.parametrize(
+    "place,segment",
+    [
+        (("stem", "bn"), "stem"),
+        (("stage1", "blocks", "bn1", 0), "block1"),
+        (("stage1", "blocks", "bn2", 1), "block2"),
+        (("stage2", "first", "bn1"), "block3"),
+        (("stage3", "first", "bn2"), "block5"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_one_layer_without_statistics_is_enough_and_its_segment_is_named(place, segment):
+    variables = variables_with_counts(3)
+    *path, last = place
+    node = variables["stats"]
+    for name in path if isinstance(last, int) else place:
+        node = node[name]
+    node["count"][last if isinstance(last, int) else ...] = 0
+    with pytest.raises(UsageError, match=rf"never estimated \(segment {segment}\)"):
+        check_statistics(SMALL, variables, FULL)
+
+
+@pytest.mark.parametrize("counts,refused", [([2, 0, 2], True), ([2, 1, 2], False)])
+def test_a_segment_that_reads_a_whole_stack_needs_statistics_in_all_of_it(counts, refused):
+    stack = Segment("stack", None, lambda variables: variables["stats"])
+    network = types.SimpleNamespace(check=lambda s: None, segments=lambda s: (stack,))
+    variables = {"params": {}, "stats": {"bn": {"count": np.array(counts)}}}
+    with pytest.raises(UsageError) if refused else contextlib.nullcontext():
+        check_statistics(network, variables, FULL)
+
+
+def test_an_operating_point_the_network_does_not_have_is_refused_first():
+    with pytest.raises(UsageError, match="width:3 does not fit"):
+        check_statistics(SMALL, variables_with_counts(0), Subnet("width", (3,)))
+
+
+@pytest.mark.parametrize("budget", [0, 0.0, 0.6, 1, np.float32(1), jnp.float32(0.2)], ids=repr)
+def test_a_share_between_zero_and_one_is_a_budget(budget):
+    check_budget(SMALL, budget)
+
+
+def test_a_network_without_budgets_takes_none():
+    check_budget(Plain(BACKBONE), None)
+
+
+@pytest.mark.parametrize(
+    "network,budget,message",
+    [
+        (SMALL, 1.3, r"budget 1.3 is outside \[0, 1\]; .* for example --budgets=0.6"),
+        (SMALL, -0.1, r"budget -0.1 is outside \[0, 1\]"),
+        (SMALL, float("nan"), r"budget nan is outside \[0, 1\]"),
+        (SMALL, None, r"needs a budget; .* in \[0, 1\]; for example --budgets=0.6"),
+        (Plain(BACKBONE), 0.6, r"takes no budget, but 0.6 was given; leave --budgets out"),
+    ],
+    ids=["above", "below", "nan", "missing", "superfluous"],
+)
+def test_other_budgets_are_refused_with_the_way_out(network, budget, message):
+    with pytest.raises(UsageError, match=message):
+        check_budget(network, budget)

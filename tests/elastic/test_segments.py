@@ -1,0 +1,142 @@
+"""Law 1: the network in one piece and the engine over its segments are one function."""
+
+import dataclasses
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from warm import BACKBONE, SMALL, cast, random_images, warmed
+
+from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.segments import Take
+from jax_elastic.elastic.urnet import URNet
+from jax_elastic.inference.engine import build_engine
+from jax_elastic.subnet import FULL
+
+NETWORKS = {"plain": Plain(BACKBONE), "urnet": SMALL}
+BUDGETS = (0.2, 0.6, 1.0)
+# Far enough from the threshold that rounding opens or closes no gate.
+SAFE = 1e-3
+# Law 1, relative to the largest logit.
+TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
+
+
+@dataclasses.dataclass
+class Case:
+    """One network with random weights, in one dtype, in both forms."""
+
+    network: URNet
+    variables: dict
+    images: jax.Array
+
+    def __post_init__(self):
+        self.engine = build_engine(self.network, self.variables)
+        self.predict = jax.jit(self.network.predict, static_argnums=2)
+
+    def whole(self, budget):
+        (prediction,) = self.predict(self.variables, self.images, (FULL,), jnp.float32(budget))
+        return prediction
+
+
+@pytest.fixture(scope="module", params=[("float64", 0), ("float64", 9), ("float32", 9)], ids=str)
+def case(request):
+    dtype, seed = request.param
+    variables = warmed(SMALL, seed)
+    with jax.enable_x64(dtype == "float64"):
+        network = dataclasses.replace(SMALL, dtype=dtype)
+        yield Case(network, cast(variables, dtype), jnp.asarray(random_images(16, 1), dtype))
+
+
+def assert_one_function(ours, theirs, dtype):
+    assert ours.dtype == theirs.dtype == dtype
+    tolerance = TOLERANCES[dtype] * float(jnp.abs(theirs).max())
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_segments_compute_the_whole_network_under_the_same_gates(case, budget):
+    whole = case.whole(budget)
+    found = case.engine(case.images, FULL, budget, gates=whole.gates >= 0)
+    assert_one_function(found.logits[0], whole.logits[0], case.network.dtype)
+    assert_one_function(found.gates, whole.gates, case.network.dtype)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_segments_left_free_decide_and_compute_as_the_whole_network(case, budget):
+    whole, found = case.whole(budget), case.engine(case.images, FULL, budget)
+    safe = jnp.abs(whole.gates).min(1) > SAFE
+    assert safe.sum() >= 12  # of 16; none is left out in most cases
+    np.testing.assert_array_equal((found.gates >= 0)[safe], (whole.gates >= 0)[safe])
+    assert_one_function(found.logits[0][safe], whole.logits[0][safe], case.network.dtype)
+
+
+def test_a_budget_may_be_a_plain_number_in_every_precision(case):
+    (prediction,) = case.predict(case.variables, case.images, (FULL,), 0.6)
+    assert_one_function(prediction.gates, case.whole(0.6).gates, case.network.dtype)
+
+
+def test_the_random_weights_open_and_close_gates_by_image_and_budget(case):
+    # Otherwise the two tests above would show little.
+    opened = np.stack([np.asarray(case.whole(budget).gates) >= 0 for budget in BUDGETS])
+    assert (opened != opened[:, :1]).any()
+    assert (opened != opened[:1]).any()
+
+
+def numbered(network):
+    """Variables whose every number is another."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    leaves, structure = jax.tree.flatten(shapes)
+    starts = np.cumsum([0, *(leaf.size for leaf in leaves)])
+    numbers = [
+        np.arange(start, start + leaf.size).reshape(leaf.shape)
+        for start, leaf in zip(starts, leaves, strict=False)
+    ]
+    return jax.tree.unflatten(structure, numbers), starts[-1]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_segments_read_every_number_of_the_network_exactly_once(name):
+    variables, total = numbered(NETWORKS[name])
+    taken = [segment.take(variables) for segment in NETWORKS[name].segments(FULL)]
+    read = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(taken)])
+    np.testing.assert_array_equal(np.sort(read), np.arange(total))
+
+
+@pytest.mark.parametrize("name,role", [("plain", "fixed"), ("urnet", "gated")])
+def test_a_network_is_its_stem_its_blocks_and_its_head(name, role):
+    segments = NETWORKS[name].segments(FULL)
+    blocks = [f"block{n}" for n in range(1, 6)]
+    assert [segment.name for segment in segments] == ["stem", *blocks, "head"]
+    assert [segment.role for segment in segments] == ["fixed", *[role] * 5, "fixed"]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_equal_blocks_share_one_code_and_others_do_not(name):
+    # Blocks 1 and 2 are a stack; 3 changes the shape; 4 and 5 have other widths.
+    codes = [segment.code for segment in NETWORKS[name].segments(FULL)][1:-1]
+    assert codes[0] == codes[1]
+    assert hash(codes[0]) == hash(codes[1])
+    assert len(set(codes)) == 4
+
+
+def test_codes_of_two_equal_networks_are_equal_so_that_jit_finds_its_cache():
+    first, second = (dataclasses.replace(SMALL).segments(FULL) for _ in range(2))
+    assert [segment.code for segment in first] == [segment.code for segment in second]
+
+
+def test_a_take_cuts_one_block_from_a_stack_in_every_collection():
+    variables = {
+        "params": {"stage1": {"blocks": {"kernel": np.arange(6).reshape(3, 2)}}},
+        "stats": {"stage1": {"blocks": {"count": np.arange(3)}}},
+    }
+    own = Take(("stage1", "blocks"), 1)(variables)
+    expected = {"params": {"kernel": np.array([2, 3])}, "stats": {"count": np.int64(1)}}
+    chex.assert_trees_all_equal(own, expected)
+
+
+@pytest.mark.parametrize("stats", [{}, {"head": {}}, {"stage1": {}}])
+def test_a_take_leaves_out_a_collection_that_the_module_does_not_have(stats):
+    variables = {"params": {"head": {"classifier": {"bias": 1}}}, "stats": stats}
+    assert Take(("head", "classifier"))(variables) == {"params": {"bias": 1}}

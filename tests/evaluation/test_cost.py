@@ -1,0 +1,177 @@
+"""Costs by segments add up to the walk of the whole network, and each segment is walked once."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+from warm import BACKBONE, SMALL
+
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.elastic.family import Segment
+from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.urnet import URNet
+from jax_elastic.errors import UsageError
+from jax_elastic.evaluation import cost as cost_module
+from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.macs import count_macs
+from jax_elastic.subnet import FULL, Subnet
+
+SHAPE = (9, 8, 3)
+NETWORKS = {"plain": Plain(BACKBONE), "urnet": SMALL}
+CONV = 3 * 3
+
+
+def dense_macs(network, budget, images=1):
+    """The counter's walk of the whole masked forward."""
+    network = network.reference()
+    images = jax.ShapeDtypeStruct((images, *SHAPE), jnp.float32)
+    variables = jax.eval_shape(network.init, jax.random.key(0), images)
+    return count_macs(lambda v, x: network.predict(v, x, (FULL,), budget), variables, images)
+
+
+@pytest.mark.parametrize("name,budget", [("plain", None), ("urnet", 0.5)])
+def test_segments_add_up_to_the_whole_dense_forward(name, budget):
+    cost = CostModel(NETWORKS[name], SHAPE).cost(FULL)
+    assert cost.full == dense_macs(NETWORKS[name], budget)
+    assert cost.full == cost.fixed + sum(cost.blocks) + cost.gates
+
+
+def test_a_cost_is_that_of_one_image():
+    assert dense_macs(SMALL, 0.5, images=3) == 3 * CostModel(SMALL, SHAPE).cost(FULL).full
+
+
+def test_the_cost_of_a_small_network_is_the_sum_made_by_hand():
+    cost = CostModel(SMALL, SHAPE).cost(FULL)
+    maps = [9 * 8, 5 * 4, 3 * 2]
+    stack = maps[0] * CONV * (8 * 8 + 8 * 8)
+    blocks = (
+        stack,
+        stack,
+        maps[1] * CONV * (8 * 16 + 16 * 16),
+        maps[1] * CONV * (16 * 16 + 16 * 16),
+        maps[2] * CONV * (16 * 32 + 32 * 32),
+    )
+    gates = sum(2 * c * (c // 2) + c // 2 for c in (8, 8, 8, 16, 16))
+    assert cost == (maps[0] * CONV * 3 * 8 + 32 * 5, blocks, gates)
+
+
+def test_a_network_without_gates_is_all_fixed():
+    plain, gated = (CostModel(network, SHAPE).cost(FULL) for network in NETWORKS.values())
+    assert plain == (gated.fixed + sum(gated.blocks), (), 0)
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_the_form_that_runs_costs_what_the_reference_costs(network):
+    executed = CostModel(network, SHAPE, executed=True).cost(FULL)
+    assert executed == CostModel(network, SHAPE).cost(FULL)
+
+
+def test_parameters_by_kind_are_the_counts_made_by_hand():
+    params = CostModel(SMALL, SHAPE).params(FULL)
+    convs = CONV * (3 * 8 + 4 * 8 * 8 + 8 * 16 + 3 * 16 * 16 + 16 * 32 + 32 * 32)
+    bn = 2 * (8 + 4 * 8 + 4 * 16 + 2 * 32)
+    gates = sum(2 * c * (c // 2) + c // 2 + c // 2 + 1 for c in (8, 8, 8, 16, 16))
+    classifier = 32 * 5 + 5
+    assert params == {
+        "params": convs + bn + gates + classifier,
+        "params_gates": gates,
+        "params_bn": bn,
+        "params_classifiers": classifier,
+    }
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+def test_parameters_are_those_that_init_makes(network):
+    made = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *SHAPE)))["params"]
+    total = sum(leaf.size for leaf in jax.tree.leaves(made))
+    assert CostModel(network, SHAPE).params(FULL)["params"] == total
+
+
+@dataclasses.dataclass(frozen=True)
+class Mix:
+    """A product over channels, 2 x 2 MACs a pixel; twice where it is open, once where skipped."""
+
+    def open(self, own, carry):
+        return {"x": carry["x"] @ own["w"] @ own["w"]}
+
+    def skip(self, own, carry):
+        return {"x": carry["x"] @ own["w"]}
+
+    def gate(self, own, carry, budget):
+        return budget * (carry["x"].mean((1, 2)) @ own["w"][:, 0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Halve:
+    """Every second pixel of the image or the map, for no MACs."""
+
+    def open(self, own, carry):
+        return {"x": carry.get("x", carry.get("image"))[:, ::2, ::2]}
+
+
+class HandMade:
+    """Segments of every role; equal ones on maps of other sizes."""
+
+    def reference(self):
+        return self
+
+    def init(self, key, images):
+        return {"params": {"w": jnp.ones((2, 2))}}
+
+    def check(self, subnet):
+        pass
+
+    def segments(self, subnet):
+        def take(variables):
+            return variables["params"]
+
+        codes_and_roles = [
+            (Halve(), "fixed"),  # 4 x 4
+            (Mix(), "fixed"),
+            (Halve(), "fixed"),  # 2 x 2
+            (Mix(), "fixed"),
+            (Mix(), "gated"),
+            (Halve(), "fixed"),  # 1 x 1
+            (Mix(), "gated"),
+            (Mix(), "plan"),
+        ]
+        return tuple(
+            Segment(str(n), code, take, role) for n, (code, role) in enumerate(codes_and_roles)
+        )
+
+
+def test_shortcuts_count_as_fixed_plans_as_gates_and_equal_codes_by_the_size_of_their_map():
+    cost = CostModel(HandMade(), (8, 8, 2)).cost(FULL)
+    # A product costs 4 MACs a pixel, a gate 2 whatever the map.
+    always = 2 * 4 * 16 + 2 * 4 * 4
+    skipped = 4 * 4, 4 * 1
+    assert cost == (always + sum(skipped), skipped, 2 + 2 + 2 * 4)
+
+
+# Seven codes: stem, head, a stack in each of three stages, a first block in two of them. A gated
+# one is walked three times: open, skip and gate.
+@pytest.mark.parametrize(
+    "network,walks",
+    [(Plain(ResNet((4, 5, 6))), 2 + 5), (URNet(ResNet((4, 5, 6))), 2 + 3 * 5)],
+    ids=NETWORKS,
+)
+def test_equal_segments_are_walked_once_however_deep_the_network(monkeypatch, network, walks):
+    counted = []
+
+    def count(function, *args):
+        counted.append(function)
+        return count_macs(function, *args)
+
+    monkeypatch.setattr(cost_module, "count_macs", count)
+    model = CostModel(network, (32, 32, 3))
+    first = model.cost(FULL)
+    assert len(counted) == walks
+    assert model.cost(FULL) == first
+    assert len(counted) == walks
+
+
+@pytest.mark.parametrize("method", ["cost", "params"])
+def test_an_operating_point_the_network_does_not_have_is_refused(method):
+    with pytest.raises(UsageError, match="width:3 does not fit this network; it takes full"):
+        getattr(CostModel(SMALL, SHAPE), method)(Subnet("width", (3,)))

@@ -1,0 +1,236 @@
+"""The evaluator counts every image once and reports what hand computations say."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toy import Toy
+from warm import BACKBONE, SMALL
+
+from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.elastic.family import Prediction
+from jax_elastic.elastic.plain import Plain
+from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.evaluation.evaluate import Evaluator, confidence_interval, usage
+from jax_elastic.subnet import FULL, Subnet
+
+# Pixels arrive as they are, divided by 255.
+AS_IT_IS = DataConfig(image_shape=(8, 8, 1), validation=0, pad=0, mean=(0.0,), std=(1.0,))
+PLAIN = Plain(BACKBONE)
+MANY_CLASSES = Plain(dataclasses.replace(BACKBONE, classes=20))
+SHALLOW, DEEP = Toy().subnets
+
+
+@dataclasses.dataclass(frozen=True)
+class Chooser(Toy):
+    """A network that chooses one of its depths for each image."""
+
+    candidates = (SHALLOW, DEEP)
+
+
+def dataset(answers, labels, gates=None, classes=5):
+    """Images that tell the predictor below what to answer and which gates to open."""
+    images = np.zeros((len(answers), 8, 8, 1), np.uint8)
+    images[:, 0, 0, 0] = answers
+    if gates is not None:
+        images[:, 1, :5, 0] = gates
+    names = tuple(map(str, range(classes)))
+    return Dataset("hand", images, np.array(labels, np.int32)[:, None], (classes,), names)
+
+
+def predict(variables, images, subnets, budget):
+    """Reads class and gates off the images; a class further away is less likely."""
+    answers = jnp.round(images[:, 0, 0, 0] * 255)
+    logits = -jnp.abs(jnp.arange(20) - answers[:, None] + 0.1)
+    gates = None if budget is None else images[:, 1, :5, 0] - 1 / 255
+    return tuple(Prediction((logits,), gates) for _ in subnets)
+
+
+def predict_and_choose(variables, images, subnets, budget):
+    """The class as above; the depth is its parity."""
+    (prediction, *_) = predict(variables, images, subnets, budget)
+    choice = prediction.logits[0].argmax(-1) % 2
+    return tuple(prediction._replace(choice=choice) for _ in subnets)
+
+
+def ready(network):
+    """Variables of a network whose statistics count as estimated; their values are not read."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+    return jax.tree.map(lambda s: np.ones(s.shape, s.dtype), shapes)
+
+
+def evaluate(network, data, predict=predict, **options):
+    evaluator = Evaluator(network, data, AS_IT_IS, predict=predict, **options)
+    return evaluator(ready(network))
+
+
+# Padding answers class 0 and is labelled 0: were it counted, accuracy would rise.
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 8], ids=lambda b: f"batch={b}")
+def test_accuracy_is_exact_whatever_the_batch_size_leaves_over(batch_size):
+    data = dataset(answers=[1, 2, 3, 4, 1], labels=[1, 2, 3, 3, 2])
+    (row,) = evaluate(PLAIN, data, batch_size=batch_size).rows
+    assert (row["n"], row["top1"]) == (5, 3 / 5)
+    assert row["top1_ci95"] == confidence_interval(3, 5)
+
+
+def test_every_call_has_the_full_batch_so_that_one_program_serves_all():
+    shapes = []
+
+    def recorded(variables, images, subnets, budget):
+        shapes.append(images.shape)
+        return predict(variables, images, subnets, budget)
+
+    evaluate(PLAIN, dataset([0] * 5, [0] * 5), predict=recorded, batch_size=3)
+    assert shapes == [(3, 8, 8, 1)] * 2
+
+
+def test_images_are_normalised_as_the_data_config_says():
+    seen = []
+
+    def recorded(variables, images, subnets, budget):
+        seen.append(images)
+        return predict(variables, images, subnets, budget)
+
+    config = dataclasses.replace(AS_IT_IS, mean=(0.5,), std=(0.25,))
+    Evaluator(PLAIN, dataset([255], [0]), config, predict=recorded)(ready(PLAIN))
+    assert (seen[0][0, 0, 0, 0], seen[0][0, 0, 1, 0]) == (2, -2)
+
+
+def test_the_confidence_interval_is_wilsons():
+    # (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n) for 8 of 10, z = 1.959964.
+    assert confidence_interval(8, 10) == pytest.approx((0.490162, 0.943318), abs=1e-6)
+
+
+@pytest.mark.parametrize("hits,low,high", [(0, 0, 0.277533), (10, 0.722467, 1)])
+def test_the_confidence_interval_stays_within_zero_and_one(hits, low, high):
+    assert confidence_interval(hits, 10) == pytest.approx((low, high), abs=1e-6)
+
+
+@pytest.mark.parametrize("network,shown", [(PLAIN, False), (MANY_CLASSES, True)])
+def test_top5_is_reported_from_twenty_classes_on(network, shown):
+    # The five likeliest are the answer and two on each side, as far as there are classes.
+    data = dataset([10, 10, 10, 10], [10, 8, 12, 13], classes=20)
+    (row,) = evaluate(network, data).rows
+    assert row["top1"] == 1 / 4
+    assert row.get("top5") == (3 / 4 if shown else None)
+
+
+GATES = np.array([[1, 1, 1, 1, 1], [1, 0, 0, 0, 0], [0, 0, 0, 0, 0], [1, 1, 0, 0, 0]])
+
+
+def test_usage_is_what_the_open_gates_of_the_images_say():
+    data = dataset([0] * 4, [0] * 4, GATES)
+    evaluation = evaluate(SMALL, data, budgets=[0.6], batch_size=3)
+    (row,), (opened,) = evaluation.rows, evaluation.opened
+    np.testing.assert_array_equal(opened, GATES == 1)
+    # 5, 1, 0 and 2 blocks: mean 2, squared deviations 9 + 1 + 4 + 0; the 99th percentile lies
+    # 0.97 of the way from 2 to 5.
+    expected = {
+        "blocks_total": 5,
+        "blocks_mean": 2,
+        "blocks_std": np.sqrt(14 / 4),
+        "blocks_p99": 2 + 0.97 * 3,
+        "asked": 0.6,
+        "achieved": 0.4,
+        "achieved_std": np.sqrt(14 / 4) / 5,
+        "achieved_p99": 4.91 / 5,
+        "tracking_error": 0.2,
+    }
+    assert {key: row[key] for key in expected} == pytest.approx(expected, rel=1e-9)
+
+
+def test_macs_are_those_of_the_blocks_that_each_image_opened():
+    (row,) = evaluate(SMALL, dataset([0] * 4, [0] * 4, GATES), budgets=[0.6]).rows
+    cost = CostModel(SMALL, (8, 8, 1)).cost(FULL)
+    macs = cost.fixed + cost.gates + GATES @ np.array(cost.blocks)
+    assert row["macs_mean"] == pytest.approx(macs.mean(), rel=1e-12)
+    assert row["macs_std"] == pytest.approx(macs.std(), rel=1e-12)
+
+
+def test_a_gate_whose_logit_is_exactly_zero_is_open():
+    def at_zero(variables, images, subnets, budget):
+        (prediction,) = predict(variables, images, subnets, budget)
+        return (prediction._replace(gates=jnp.zeros((len(images), 5))),)
+
+    (row,) = evaluate(SMALL, dataset([0], [0]), predict=at_zero, budgets=[0.6]).rows
+    assert row["achieved"] == 1
+
+
+def test_a_network_without_gates_has_no_usage_and_the_macs_of_all_of_it():
+    (row,), (opened,) = dataclasses.astuple(evaluate(PLAIN, dataset([0, 1], [0, 1])))
+    assert opened is None
+    assert row.items() >= usage(None, None).items()
+    assert set(usage(None, None).values()) == {None} == {row["asked"]}
+    assert (row["macs_mean"], row["macs_std"]) == (CostModel(PLAIN, (8, 8, 1)).cost(FULL).full, 0)
+
+
+def test_usage_without_a_budget_has_no_tracking_error():
+    row = usage(GATES == 1, None)
+    assert (row["achieved"], row["tracking_error"]) == (0.4, None)
+
+
+def test_usage_with_and_without_gates_has_the_same_keys():
+    assert usage(None, None).keys() == usage(GATES == 1, 0.6).keys()
+
+
+def test_each_budget_reaches_the_network_as_asked_and_gives_a_row():
+    asked = []
+
+    def recorded(variables, images, subnets, budget):
+        asked.append(budget)
+        return predict(variables, images, subnets, budget)
+
+    rows = evaluate(SMALL, dataset([0], [0], GATES[1:2]), recorded, budgets=[0.3, 0.9]).rows
+    assert asked == [np.float32(0.3), np.float32(0.9)]
+    assert [row["asked"] for row in rows] == [0.3, 0.9]
+    assert [row["tracking_error"] for row in rows] == pytest.approx([0.1, 0.7])
+
+
+def test_budgets_not_asked_for_are_the_networks_own():
+    rows = evaluate(SMALL, dataset([0], [0], GATES[:1])).rows
+    assert tuple(row["asked"] for row in rows) == SMALL.budgets
+
+
+def test_operating_points_share_a_pass_and_give_a_row_each():
+    rows = evaluate(Toy(), dataset([1, 2], [1, 1]), subnets=[DEEP, SHALLOW]).rows
+    assert [row["subnet"] for row in rows] == ["depth:2", "depth:1"]
+    costs = CostModel(Toy(), (8, 8, 1))
+    assert [row["macs_mean"] for row in rows] == [costs.cost(s).full for s in (DEEP, SHALLOW)]
+
+
+def test_an_operating_point_not_asked_for_is_the_fullest():
+    (row,) = evaluate(Toy(), dataset([1], [1])).rows
+    assert row["subnet"] == "depth:2"
+
+
+def test_an_image_that_chose_a_candidate_costs_what_the_candidate_costs():
+    data = dataset([1, 2, 3, 5], [0, 0, 0, 0])
+    (row,) = evaluate(Chooser(), data, predict_and_choose, subnets=[SHALLOW]).rows
+    costs = CostModel(Chooser(), (8, 8, 1))
+    low, high = costs.cost(SHALLOW).full, costs.cost(DEEP).full
+    assert low < high
+    assert row["macs_mean"] == (high + low + high + high) / 4
+
+
+@pytest.mark.parametrize(
+    "network,options,message",
+    [
+        (SMALL, {"budgets": [0.5, 1.3]}, "budget 1.3 is outside"),
+        (PLAIN, {"budgets": [0.5]}, "takes no budget"),
+        (PLAIN, {"subnets": [FULL, Subnet("width", (3,))]}, "width:3 does not fit"),
+    ],
+    ids=["outside", "superfluous", "subnet"],
+)
+def test_points_and_budgets_are_refused_before_any_work(network, options, message):
+    with pytest.raises(UsageError, match=message):
+        Evaluator(network, dataset([0], [0]), AS_IT_IS, **options)
+
+
+def test_statistics_that_were_never_estimated_are_refused():
+    fresh = ready(PLAIN)
+    fresh["stats"]["stem"]["bn"]["count"][...] = 0
+    with pytest.raises(UsageError, match=r"never estimated .* recalibrate"):
+        Evaluator(PLAIN, dataset([0], [0]), AS_IT_IS, predict=predict)(fresh)

@@ -1,0 +1,165 @@
+"""Experiments: read from configs, written to configs, compared."""
+
+import copy
+import dataclasses
+import json
+
+import pytest
+
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.data.datasets import DataConfig
+from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.urnet import URNet
+from jax_elastic.errors import UsageError
+from jax_elastic.training.experiment import (
+    Experiment,
+    Runtime,
+    check_same,
+    from_config,
+    to_config,
+)
+from jax_elastic.training.phases import Phase
+
+URNET = Experiment(
+    network=URNet(ResNet((1, 1), 4), p=0.2),
+    phases=(Phase("base", 2, "base", 0.1), Phase("gates", 0.5, "gated", 0.01, milestones=(0.2,))),
+    data=DataConfig(pad=2, validation=0.2),
+    seed=7,
+    form="scan_switch",
+    steps_per_dispatch=3,
+    runtime=Runtime(log_every=5),
+)
+PLAIN = Experiment(network=Plain(), phases=(Phase("base", 2, "base", 0.1),), data=DataConfig())
+
+CONFIG = {
+    "schema": 1,
+    "network": {"family": "urnet", "backbone": {"stage_sizes": [1, 1], "width": 4}},
+    "phases": [{"name": "base", "epochs": 1, "objective": "base", "learning_rate": 0.1}],
+    "data": {},
+}
+
+
+def changed(*path, value):
+    """CONFIG with one value replaced or added."""
+    config = copy.deepcopy(CONFIG)
+    group = config
+    for key in path[:-1]:
+        group = group[key]
+    group[path[-1]] = value
+    return config
+
+
+@pytest.mark.parametrize("experiment", [URNET, PLAIN], ids=["urnet", "plain"])
+def test_an_experiment_survives_its_config_and_json(experiment):
+    config = to_config(experiment)
+    assert from_config(config) == experiment
+    assert from_config(json.loads(json.dumps(config))) == experiment
+
+
+def test_a_short_config_takes_every_default():
+    expected = Experiment(
+        network=URNet(ResNet((1, 1), 4)), phases=(Phase("base", 1, "base", 0.1),), data=DataConfig()
+    )
+    assert from_config(CONFIG) == expected
+
+
+def test_reading_a_config_does_not_change_it():
+    before = copy.deepcopy(CONFIG)
+    from_config(CONFIG)
+    assert before == CONFIG
+
+
+def test_phases_keep_their_order():
+    phases = tuple(dataclasses.replace(URNET.phases[0], name=name) for name in "zay")
+    experiment = dataclasses.replace(URNET, phases=phases)
+    assert [phase.name for phase in from_config(to_config(experiment)).phases] == ["z", "a", "y"]
+
+
+@pytest.mark.parametrize(
+    "path,value,message",
+    [
+        (["schema"], 2, "config has schema 2, newer than this version's 1; update jax_elastic"),
+        (["schema"], None, "config has schema None; a number from 1 to 1"),
+        (["schema"], True, "config has schema True; a number from 1 to 1"),
+        (["schema"], 0, "config has schema 0; a number from 1 to 1"),
+        (["network", "family"], "urnets", "config.network.family is 'urnets'; one of plain, urnet"),
+        (["network"], 3, "config.network is 3; a group of keys"),
+        (["phases"], 3, "config.phases is no list; a list of phases, each a group of keys"),
+        (["phases"], [], "config.phases is empty; one phase or more"),
+        (["phases", 0], 3, "config.phases.0 is 3; a group of keys"),
+        (["phases", 0, "objective"], "gate", "objective 'gate' of phase 'base' is unknown"),
+        (["phases", 0, "epoch"], 1, "did you mean config.phases.base.epochs?"),
+        (["phases", 0, "optimizer"], "adamw", "one of 'sgd', 'adam'"),
+        (["network", "beta"], "2", "config.network.beta is '2' (str)"),
+        (["network", "backbone", "widht"], 4, "did you mean config.network.backbone.width?"),
+        (["form"], "host", "config.form is 'host'; one of 'sliced', 'scan_switch'"),
+        (["seed"], -1, "config.seed -1 is negative"),
+        (["seeds"], 1, "did you mean config.seed?"),
+        (["steps_per_dispatch"], 0, "config.steps_per_dispatch 0 is below 1"),
+        (["runtime"], {"save_every": 0}, "config.runtime.save_every 0 is too small; 1 or more"),
+        (["runtime"], {"validate_every": -1}, "config.runtime.validate_every -1 is too small"),
+    ],
+    ids=lambda case: str(case)[:40],
+)
+def test_a_wrong_config_is_refused_by_name(path, value, message):
+    with pytest.raises(UsageError) as error:
+        from_config(changed(*path, value=value))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["schema", "network", "phases", "data"])
+def test_a_config_without_a_needed_part_is_refused_by_name(key):
+    config = {name: value for name, value in CONFIG.items() if name != key}
+    with pytest.raises(UsageError, match=rf"config(\.| has ){key}"):
+        from_config(config)
+
+
+def test_a_form_that_the_network_does_not_have_is_refused():
+    class Fixed(Plain):
+        forms = frozenset({"sliced"})
+
+    with pytest.raises(UsageError, match=r"support config\.form 'scan_switch'; one of slic"):
+        dataclasses.replace(PLAIN, network=Fixed(), form="scan_switch")
+
+
+def test_two_phases_of_one_name_are_refused():
+    with pytest.raises(UsageError, match="phases has equal names: base, base"):
+        dataclasses.replace(PLAIN, phases=PLAIN.phases * 2)
+
+
+def test_a_run_may_go_on_with_another_runtime():
+    check_same(URNET, dataclasses.replace(URNET, runtime=Runtime(save_every=3, keep=9)), "runs/a")
+
+
+@pytest.mark.parametrize(
+    "change,named",
+    [
+        ({"seed": 8}, "config.seed: 7 -> 8"),
+        ({"network": URNet(ResNet((1, 1), 4), p=0.3)}, "config.network.p: 0.2 -> 0.3"),
+        ({"network": Plain(), "phases": PLAIN.phases}, "config.network.family: 'urnet' -> 'plain'"),
+        ({"data": DataConfig(pad=1, validation=0.2)}, "config.data.pad: 2 -> 1"),
+        ({"steps_per_dispatch": 4}, "config.steps_per_dispatch: 3 -> 4"),
+        ({"phases": URNET.phases[:1]}, "config.phases.gates: {"),
+    ],
+    ids=lambda case: str(case)[:30],
+)
+def test_going_on_with_another_config_is_refused_and_the_difference_is_named(change, named):
+    with pytest.raises(UsageError) as error:
+        check_same(URNET, dataclasses.replace(URNET, **change), "runs/a")
+    assert "workdir runs/a belongs to another config; it differs in " in str(error.value)
+    assert named in str(error.value)
+    assert "choose another --workdir, or delete that one" in str(error.value)
+
+
+def test_phases_in_another_order_are_another_config():
+    swapped = dataclasses.replace(URNET, phases=URNET.phases[::-1])
+    with pytest.raises(UsageError, match=r"it differs in the order of config.phases; "):
+        check_same(URNET, swapped, "runs/a")
+
+
+@pytest.mark.parametrize(
+    "field,value", [("log_every", 0), ("save_every", 0), ("validate_every", -1), ("keep", 0)]
+)
+def test_a_runtime_that_cannot_be_is_refused(field, value):
+    with pytest.raises(UsageError, match=rf"config.runtime.{field} {value} is too small"):
+        Runtime(**{field: value})
