@@ -32,6 +32,8 @@ def host(seed: int, stream: Stream, *indices: int) -> np.random.Generator:
     )
 
 
-def device(seed: int, stream: Stream, step: int | Array | np.ndarray = 0) -> Array:
-    """A typed `jax.random` key for one step of a stream; `step` may be traced."""
+def device(
+    seed: int | Array | np.ndarray, stream: Stream, step: int | Array | np.ndarray = 0
+) -> Array:
+    """A typed `jax.random` key for one step of a stream; `seed` and `step` may be traced."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), int(stream)), step)

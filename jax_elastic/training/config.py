@@ -11,6 +11,8 @@ from jax_elastic.errors import UsageError
 
 T = TypeVar("T")
 
+_ARTICLES = {int: "an"}
+
 
 def build(cls: Callable[..., T], values: Mapping[str, Any], where: str) -> T:
     """A frozen dataclass from a mapping.
@@ -93,5 +95,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise UsageError(f"{where} is {value!r} ({type(value).__name__})", f"a {hint.__name__}")
+        raise UsageError(
+            f"{where} is {value!r} ({type(value).__name__})",
+            f"{_ARTICLES.get(hint, 'a')} {hint.__name__}",
+        )
     return value

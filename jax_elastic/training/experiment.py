@@ -77,8 +77,8 @@ class Experiment(Settings):
     phases: tuple[Phase, ...]
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise UsageError(f"config.seed {self.seed} is negative", "0 or more")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"config.seed {self.seed} is out of range", "0 to 2**32 - 1")
         if self.steps_per_dispatch < 1:
             raise UsageError(f"config.steps_per_dispatch {self.steps_per_dispatch} is below 1")
         if self.form not in self.network.forms:

@@ -16,6 +16,21 @@ class NonFiniteLossError(UsageError):
     """Training diverged: the loss of a step is NaN or infinite."""
 
 
+def diverged(what: str, span: Span, good: int | None) -> NonFiniteLossError:
+    """The error of a run whose numbers are not finite any more.
+
+    Args:
+      what: which number, at which step.
+      span: the phase.
+      good: the newest checkpoint's step, if any.
+    """
+    return NonFiniteLossError(
+        f"{what}, phase {span.phase.name!r}",
+        f"the last good checkpoint is step {good}" if good is not None else "no checkpoint",
+        "lower the learning rate of that phase (in a new workdir), or look at its inputs",
+    )
+
+
 class Dispatch(NamedTuple):
     """The results of one dispatch, still on their way from the device.
 
@@ -87,7 +102,8 @@ class Log:
         losses, sums = jax.device_get((device_losses, device_sums))
         bad = np.flatnonzero(~np.isfinite(losses[:n]))
         if bad.size:
-            self._refuse(step - n + int(bad[0]), float(losses[bad[0]]))
+            what = f"the loss is {losses[bad[0]]} at step {step - n + bad[0]}"
+            raise diverged(what, self._span, self._good())
         for name, (total, count) in sums.items():
             old = self._total.get(name, (0.0, 0.0))
             self._total[name] = (old[0] + total, old[1] + count)
@@ -117,11 +133,3 @@ class Log:
         epochs = last.start_epoch + last.steps / last.steps_per_epoch
         self._report(progress_line(row, last.stop, epochs))
         self._total, self._steps, self._timed, self._clock = {}, 0, 0, now
-
-    def _refuse(self, step: int, loss: float) -> None:
-        good = self._good()
-        raise NonFiniteLossError(
-            f"the loss is {loss} at step {step}, phase {self._span.phase.name!r}",
-            f"the last good checkpoint is step {good}" if good is not None else "no checkpoint",
-            "lower the learning rate of that phase, or look at its inputs",
-        )

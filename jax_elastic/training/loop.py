@@ -22,11 +22,11 @@ from jax_elastic.elastic.family import Draw, Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract, tree_hash
 from jax_elastic.training.experiment import Experiment
-from jax_elastic.training.log import Dispatch, Log
+from jax_elastic.training.log import Dispatch, Log, diverged
 from jax_elastic.training.mesh import check_batch_size, make_mesh, replicated, sharded
 from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Span, make_optimizer, spans
-from jax_elastic.training.state import TrainState
+from jax_elastic.training.state import TrainState, is_finite
 from jax_elastic.training.step import Chunk, Draws, make_chunk, make_step
 from jax_elastic.training.sum_of_grads import stack_draws
 from jax_elastic.training.trainable import partition
@@ -113,9 +113,8 @@ class _Run:
         step, index = int(meta["step"]), int(meta["phase"])
         self.metrics.cut_back(step)
         self.report(f"resuming at step {step} of {self.spans[-1].stop}")
-        state = TrainState(
-            params=items["variables"]["params"],
-            stats=items["variables"]["stats"],
+        state = fresh._replace(
+            **items["variables"],
             opt_state=items["opt_state"],
             step=jax.device_put(np.int32(step), replicated(self.mesh)),
         )
@@ -123,14 +122,15 @@ class _Run:
         return state, index + (step == self.spans[index].stop)
 
     def _fresh_state(self) -> TrainState:
+        network = self.experiment.network
         images = jnp.zeros((1, *self.experiment.data.image_shape), jnp.float32)
 
-        def init() -> TrainState:
-            key = rng.device(self.experiment.seed, rng.Stream.INIT)
-            variables = self.experiment.network.init(key, images)
-            return TrainState(variables["params"], variables["stats"], (), jnp.int32(0))
+        def init(seed: jax.Array) -> TrainState:
+            variables = network.init(rng.device(seed, rng.Stream.INIT), images)
+            return TrainState(variables["params"], variables["stats"], (), jnp.int32(0), seed)
 
-        return jax.jit(init, out_shardings=replicated(self.mesh))()  # type: ignore[no-any-return]
+        compiled = jax.jit(init, out_shardings=replicated(self.mesh))
+        return compiled(np.uint32(self.experiment.seed))  # type: ignore[no-any-return]
 
     def enter(self, span: Span, state: TrainState) -> TrainState:
         """The state at a phase's start: a new optimizer over what the phase trains."""
@@ -148,6 +148,9 @@ class _Run:
         )
 
     def _save(self, span: Span, state: TrainState, checkpoints: Checkpoints) -> None:
+        if not is_finite(state.variables):
+            step = int(state.step)
+            raise diverged(f"variables are not finite after step {step}", span, checkpoints.latest)
         meta = {"phase": span.index, "phase_name": span.phase.name}
         items = {"variables": state.variables, "opt_state": state.opt_state}
         checkpoints.save(int(state.step), items, meta)
@@ -190,10 +193,9 @@ class _Run:
             span.phase,
             make_optimizer(span),
             experiment.form,
-            experiment.seed,
         )
         classes = experiment.network.classes
-        return make_chunk(step, experiment.data, classes, self.mesh, experiment.seed)
+        return make_chunk(step, experiment.data, classes, self.mesh)
 
     def _next(self, span: Span, step: int) -> tuple[jax.Array, Draws, int]:
         """Images and draws of the next dispatch, and how many steps it does.

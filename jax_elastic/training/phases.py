@@ -132,9 +132,8 @@ def make_schedule(span: Span) -> optax.Schedule:
     elif phase.schedule == "step":
         # Milestones count from the phase's start, join_schedules hands on steps after warm-up.
         at = [round(epoch * span.steps_per_epoch) - warmup for epoch in phase.milestones]
-        main = optax.piecewise_constant_schedule(
-            phase.learning_rate, dict.fromkeys(at, phase.decay)
-        )
+        scales = {step: phase.decay ** at.count(step) for step in at}
+        main = optax.piecewise_constant_schedule(phase.learning_rate, scales)
     else:
         main = optax.constant_schedule(phase.learning_rate)
     if not warmup:

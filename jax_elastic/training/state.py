@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jax_elastic.elastic.family import Variables
@@ -19,14 +20,23 @@ class TrainState(NamedTuple):
       stats: estimated arrays (BN statistics).
       opt_state: of the current phase's optimizer, over its trainable parameters only.
       step: steps done over all phases, int32 ().
+      seed: of all random streams, uint32 (); constant, and here so that runs with different
+        seeds share one compiled program.
     """
 
     params: PyTree
     stats: PyTree
     opt_state: PyTree
     step: Array | np.ndarray
+    seed: Array | np.ndarray
 
     @property
     def variables(self) -> Variables:
         """What a family's methods take."""
         return {"params": self.params, "stats": self.stats}
+
+
+@jax.jit
+def is_finite(tree: PyTree) -> Array:
+    """Whether no leaf holds a NaN or an infinity: bool ()."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 from jax.sharding import Mesh
@@ -29,7 +28,7 @@ Chunk = Callable[..., tuple[TrainState, Array, Sums]]
 
 
 def make_step(
-    family: Family, phase: Phase, optimizer: optax.GradientTransformation, form: Form, seed: int
+    family: Family, phase: Phase, optimizer: optax.GradientTransformation, form: Form
 ) -> Step:
     """The step of a phase: (state, batch, draws) -> (state, sums); pure, to be jitted.
 
@@ -39,7 +38,7 @@ def make_step(
 
     def step(state: TrainState, batch: Batch, draws: Draws) -> tuple[TrainState, Sums]:
         trainable, frozen = partition(state.params, phase.trainable)
-        key = rng.device(seed, rng.Stream.LOSS, state.step)
+        key = rng.device(state.seed, rng.Stream.LOSS, state.step)
 
         def loss(params: PyTree, draw: Draw, slot: Array) -> tuple[Array, Aux]:
             return family.loss(
@@ -58,15 +57,14 @@ def make_step(
             stats=family.fold(state.stats, aux),
             opt_state=opt_state,
             step=state.step + 1,
+            seed=state.seed,
         )
         return new, {**aux.sums, "loss": (value, jnp.ones_like(value))}
 
     return step
 
 
-def make_chunk(
-    step: Step, data: DataConfig, classes: tuple[int, ...], mesh: Mesh, seed: int
-) -> Chunk:
+def make_chunk(step: Step, data: DataConfig, classes: tuple[int, ...], mesh: Mesh) -> Chunk:
     """Several steps per dispatch over a data set that lies on the devices.
 
     Returns:
@@ -76,8 +74,8 @@ def make_chunk(
       nothing. `losses` (k,) is 0 from n on; `sums` are over the n steps. `state` is donated.
     """
 
-    def batch_at(arrays: dict[str, Array], ids: Array, step_number: Array | np.ndarray) -> Batch:
-        key = rng.device(seed, rng.Stream.AUGMENT, step_number)
+    def batch_at(arrays: dict[str, Array], ids: Array, state: TrainState) -> Batch:
+        key = rng.device(state.seed, rng.Stream.AUGMENT, state.step)
         batch = make_batch(arrays["image"], arrays["labels"], ids, key, data, classes)
         constrain = partial(lax.with_sharding_constraint, shardings=sharded(mesh))
         return jax.tree.map(constrain, batch)  # type: ignore[no-any-return]
@@ -87,7 +85,7 @@ def make_chunk(
         state: TrainState, arrays: dict[str, Array], ids: Array, draws: Draws, n: Array
     ) -> tuple[TrainState, Array, Sums]:
         def one(state: TrainState, i: Array) -> tuple[TrainState, Sums]:
-            batch = batch_at(arrays, ids[i], state.step)
+            batch = batch_at(arrays, ids[i], state)
             return step(state, batch, jax.tree.map(lambda leaf: leaf[i], draws))
 
         _, shapes = jax.eval_shape(one, state, jnp.int32(0))

@@ -92,10 +92,10 @@ def test_a_missing_key_is_named():
 @pytest.mark.parametrize(
     "values,expected",
     [
-        ({"steps": 1.0}, "config.steps is 1.0 (float); a int"),
-        ({"steps": True}, "config.steps is True (bool); a int"),
-        ({"steps": "3"}, "config.steps is '3' (str); a int"),
-        ({"steps": None}, "config.steps is None (NoneType); a int"),
+        ({"steps": 1.0}, "config.steps is 1.0 (float); an int"),
+        ({"steps": True}, "config.steps is True (bool); an int"),
+        ({"steps": "3"}, "config.steps is '3' (str); an int"),
+        ({"steps": None}, "config.steps is None (NoneType); an int"),
         ({"steps": 1, "rate": True}, "config.rate is True (bool); a float"),
         ({"steps": 1, "rate": "0.1"}, "config.rate is '0.1' (str); a float"),
         ({"steps": 1, "flag": 1}, "config.flag is 1 (int); a bool"),
@@ -105,7 +105,10 @@ def test_a_missing_key_is_named():
         ({"steps": 1, "inner": {"kind": "c"}}, "config.inner.kind is 'c'; one of 'a', 'b'"),
         ({"steps": 1, "inner": {"sizes": 3}}, "config.inner.sizes is 3; a list of values"),
         ({"steps": 1, "inner": {"sizes": "12"}}, "config.inner.sizes is '12'; a list of values"),
-        ({"steps": 1, "inner": {"sizes": [1, 2.5]}}, "config.inner.sizes[1] is 2.5 (float); a int"),
+        (
+            {"steps": 1, "inner": {"sizes": [1, 2.5]}},
+            "config.inner.sizes[1] is 2.5 (float); an int",
+        ),
     ],
     ids=lambda case: str(case)[:40],
 )

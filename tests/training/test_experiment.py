@@ -93,7 +93,7 @@ def test_phases_keep_their_order():
         (["network", "beta"], "2", "config.network.beta is '2' (str)"),
         (["network", "backbone", "widht"], 4, "did you mean config.network.backbone.width?"),
         (["form"], "host", "config.form is 'host'; one of 'sliced', 'scan_switch'"),
-        (["seed"], -1, "config.seed -1 is negative"),
+        (["seed"], -1, "config.seed -1 is out of range"),
         (["seeds"], 1, "did you mean config.seed?"),
         (["steps_per_dispatch"], 0, "config.steps_per_dispatch 0 is below 1"),
         (["runtime"], {"save_every": 0}, "config.runtime.save_every 0 is too small; 1 or more"),

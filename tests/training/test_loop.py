@@ -258,7 +258,7 @@ def test_a_loss_that_is_not_finite_names_step_phase_and_the_last_good_checkpoint
     workdir, message = diverged
     found = re.fullmatch(
         r"the loss is (nan|inf) at step (\d+), phase 'wild'; the last good checkpoint is step 4; "
-        "lower the learning rate of that phase, or look at its inputs",
+        r"lower the learning rate of that phase \(in a new workdir\), or look at its inputs",
         message,
     )
     assert found, message
@@ -270,6 +270,16 @@ def test_after_a_loss_that_is_not_finite_no_checkpoint_is_written(diverged):
     workdir, _ = diverged
     with Checkpoints(workdir / "checkpoints") as checkpoints:
         assert checkpoints.latest == 4
+
+
+def test_a_step_that_breaks_the_weights_is_not_saved_though_its_loss_is_finite(tmp_path):
+    # The first loss comes before the first update, which 1e38 makes infinite.
+    wild = dataclasses.replace(toy(), phases=(phase("wild", 8, "both", 1e38),))
+    experiment = dataclasses.replace(wild, runtime=Runtime(save_every=1))
+    with pytest.raises(NonFiniteLossError, match="variables are not finite after step 1"):
+        run(experiment, tmp_path)
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        assert checkpoints.latest is None
 
 
 def test_a_loss_that_is_not_finite_before_any_checkpoint_says_so(tmp_path):
