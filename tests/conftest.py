@@ -11,6 +11,10 @@ _CACHE = Path(__file__).resolve().parents[1] / ".cache"
 
 # At import time, because jax fixes its devices at first use and tests import the package.
 jax.config.update("jax_num_cpu_devices", 8)
+# LLVM's optimisation is half of compiling, and small shapes run fast without it.
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"]
+)
 # Compiling is most of a test's time. 0 and -1: keep everything, however quick and small.
 jax.config.update("jax_compilation_cache_dir", str(_CACHE / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

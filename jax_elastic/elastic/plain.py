@@ -128,7 +128,13 @@ class Plain:
         return dataclasses.replace(self, backbone=native)
 
     def init(self, key: Array, images: Array) -> Variables:
-        """See `Family`. Numbers are drawn in float32 whatever the dtype."""
+        """See `Family`. Numbers are drawn in float32 whatever the dtype.
+
+        Raises:
+          UsageError: dtype is float64 and jax's x64 mode is off.
+        """
+        if jax.dtypes.canonicalize_dtype(self.dtype) != self.dtype:
+            raise UsageError("dtype float64 needs jax's x64 mode", next_step="set JAX_ENABLE_X64=1")
         fresh = self._init(key, jnp.zeros(images.shape, jnp.float32))
         wide = jnp.float64 if self.dtype == "float64" else jnp.float32
 

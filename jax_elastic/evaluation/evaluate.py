@@ -15,6 +15,7 @@ from jax_elastic.data.datasets import DataConfig, Dataset
 from jax_elastic.data.order import padded_batches
 from jax_elastic.elastic.doors import check_budget, check_statistics
 from jax_elastic.elastic.family import Array, Family, Prediction, Variables
+from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.macs import Cost
 from jax_elastic.subnet import Subnet
@@ -72,7 +73,8 @@ class Evaluator:
     ):
         self._network, self._dataset, self._data = network, dataset, data
         self._subnets = tuple(subnets or [network.subnets.fullest])
-        self._budgets: tuple[float | None, ...] = tuple(budgets or network.budgets) or (None,)
+        asked = network.budgets if budgets is None or len(budgets) == 0 else budgets
+        self._budgets: tuple[float | None, ...] = tuple(asked) or (None,)
         for subnet in self._subnets:
             network.check(subnet)
         for budget in self._budgets:
@@ -87,7 +89,8 @@ class Evaluator:
         """Evaluates variables.
 
         Raises:
-          UsageError: an operating point reads BN statistics that were never estimated.
+          UsageError: an operating point reads BN statistics that were never estimated, or the
+            logits are not finite.
         """
         for subnet in self._subnets:
             check_statistics(self._network, variables, subnet)
@@ -186,6 +189,11 @@ def _read(
     prediction: Prediction, labels: npt.NDArray[np.int32], there: npt.NDArray[np.bool_]
 ) -> _Found:
     logits = np.asarray(prediction.logits[0], np.float64)[there]
+    if not np.isfinite(logits).all():
+        raise UsageError(
+            "the network's logits are not finite, so its accuracy means nothing",
+            next_step="look at how its training ended",
+        )
     best = np.argsort(-logits, axis=-1, kind="stable")[:, :5]
     right = best == labels[there, :1]
     gates, choice = prediction.gates, prediction.choice

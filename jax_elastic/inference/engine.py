@@ -46,13 +46,16 @@ class Engine:
           The prediction; its gate logits are the network's own even where `gates` replaced them.
 
         Raises:
-          UsageError: an empty batch, a wrong subnet or budget, or BN statistics that were never
-            estimated.
+          UsageError: an empty batch, a wrong subnet or budget, gates of another shape, or BN
+            statistics that were never estimated.
         """
         if images.ndim != 4 or not images.shape[0]:
             raise UsageError(f"images have shape {images.shape}", "(B, H, W, channels) with B > 0")
         check_budget(self._network, budget)
         runs, owns = self._prepare(subnet or self._network.subnets.fullest)
+        blocks = sum(run.length for run in runs if run.role == "gated")
+        if gates is not None and gates.shape != (len(images), blocks):
+            raise UsageError(f"gates have shape {gates.shape}", f"({len(images)}, {blocks}) here")
         asked = None if budget is None else jnp.float32(budget)
         return self._run(runs, owns, images, asked, gates)  # type: ignore[no-any-return]
 

@@ -50,6 +50,8 @@ class BatchNorm(nn.Module):
         """
         if (bank is None) != (self.banks is None):
             raise ValueError(f"BatchNorm with banks={self.banks} was called with bank={bank}")
+        if self.banks is not None and isinstance(bank, int) and not 0 <= bank < self.banks:
+            raise ValueError(f"bank {bank} is not one of {self.banks}")
         lead = () if self.banks is None else (self.banks,)
         shape = (*lead, x.shape[-1])
         scale = self.param("scale", nn.initializers.ones, shape, jnp.float32)

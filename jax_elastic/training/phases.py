@@ -4,6 +4,7 @@ A run is a list of phases, e.g. base -> gates -> joint, that one loop goes throu
 """
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import optax
@@ -61,7 +62,7 @@ class Phase:
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "batch_size"):
             value = getattr(self, name)
-            if not value > 0:
+            if not 0 < value < math.inf:
                 raise UsageError(f"{name} {value} of phase {self.name!r} is not positive")
         for name in ("final_learning_rate", "warmup_epochs", "weight_decay", "momentum"):
             value = getattr(self, name)

@@ -375,3 +375,14 @@ def test_blocks_of_resnet_32_cost_what_the_table_says():
     first, other = 3_538_944, 4_718_592
     assert cost.blocks == (*[other] * 5, first, *[other] * 4, first, *[other] * 4)
     assert cost.fixed == 68_862_592 - sum(cost.blocks)
+
+
+def test_float64_without_x64_mode_is_refused():
+    with pytest.raises(UsageError, match="dtype float64 needs jax's x64 mode"):
+        dataclasses.replace(SMALL, dtype="float64").init(KEY, random_images(1))
+
+
+@pytest.mark.parametrize("momentum", [-0.1, 1.0, float("nan")])
+def test_a_bn_momentum_that_is_no_weight_is_refused(momentum):
+    with pytest.raises(UsageError, match=r"bn_momentum .* is no weight"):
+        dataclasses.replace(SMALL, bn_momentum=momentum)

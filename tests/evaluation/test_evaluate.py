@@ -234,3 +234,17 @@ def test_statistics_that_were_never_estimated_are_refused():
     fresh["stats"]["stem"]["bn"]["count"][...] = 0
     with pytest.raises(UsageError, match=r"never estimated .* recalibrate"):
         Evaluator(PLAIN, dataset([0], [0]), AS_IT_IS, predict=predict)(fresh)
+
+
+def test_logits_that_are_not_finite_are_refused_and_not_counted_as_class_0():
+    def broken(variables, images, subnets, budget):
+        return tuple(Prediction((jnp.full((len(images), 5), jnp.nan),)) for _ in subnets)
+
+    with pytest.raises(UsageError, match="logits are not finite"):
+        evaluate(PLAIN, dataset([0], [0]), predict=broken)
+
+
+def test_budgets_may_be_an_array():
+    data = dataset([0, 1], [0, 1], gates=[[1] * 5, [0] * 5])
+    rows = evaluate(SMALL, data, budgets=np.array([0.25, 0.5])).rows
+    assert [row["asked"] for row in rows] == [0.25, 0.5]

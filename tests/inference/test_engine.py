@@ -212,3 +212,15 @@ def test_statistics_that_were_never_estimated_are_refused(variables):
 def test_an_unknown_engine_is_refused_with_the_names_of_the_known(variables):
     with pytest.raises(UsageError, match=r"unknown engine 'fast'; one of .*masked"):
         build_engine(SMALL, variables, "fast")
+
+
+@pytest.mark.parametrize("shape", [(16, 9), (16, 4), (8, 5), (5,)], ids=str)
+def test_gates_of_another_shape_are_refused(engine, shape):
+    with pytest.raises(UsageError, match=r"gates have shape .*; \(16, 5\) here"):
+        engine(IMAGES, FULL, 0.6, gates=jnp.ones(shape, bool))
+
+
+def test_a_network_without_gates_refuses_gates():
+    plain = build_engine(Plain(BACKBONE), warmed(Plain(BACKBONE)))
+    with pytest.raises(UsageError, match=r"; \(16, 0\) here"):
+        plain(IMAGES, gates=all_gates(True))

@@ -178,6 +178,13 @@ def test_a_bank_is_given_exactly_where_there_are_banks(banks, bank):
         layer.apply(variables, images(), "running", bank)
 
 
+@pytest.mark.parametrize("bank", [-1, 3, 7])
+def test_a_bank_that_is_not_there_is_refused(bank):
+    layer, variables = make(banks=3)
+    with pytest.raises(ValueError, match=f"bank {bank} is not one of 3"):
+        layer.apply(variables, images(), "running", bank)
+
+
 def test_complete_moments_are_zero_where_a_layer_did_not_run():
     layer, variables = make()
     _, banked = make(banks=2)

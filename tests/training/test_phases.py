@@ -74,6 +74,11 @@ def test_cosine_after_a_warm_up_has_its_ends_at_the_end_of_each():
     np.testing.assert_allclose(found[[20, 60, 100]], [0.5, 0.25, 0], rtol=1e-6, atol=1e-7)
 
 
+def test_two_milestones_in_one_step_decay_twice():
+    found = rates(span(schedule="step", milestones=(3, 3.01), decay=0.1))
+    np.testing.assert_allclose(found[[29, 31]], [0.5, 0.005], rtol=1e-6)
+
+
 @pytest.mark.parametrize("warmup", [0, 1])
 def test_milestones_are_epochs_of_the_phase_whether_or_not_it_warms_up(warmup):
     found = rates(span(schedule="step", milestones=(3, 6.5), decay=0.1, warmup_epochs=warmup))
@@ -152,6 +157,7 @@ def test_three_steps_of_adam_are_the_hand_computation():
         ("epochs", 0, "epochs 0 of phase 'only' is not positive"),
         ("learning_rate", -1.0, "learning_rate -1.0 of phase 'only' is not positive"),
         ("learning_rate", float("nan"), "learning_rate nan of phase 'only' is not positive"),
+        ("learning_rate", float("inf"), "learning_rate inf of phase 'only' is not positive"),
         ("batch_size", 0, "batch_size 0 of phase 'only' is not positive"),
         ("final_learning_rate", -0.1, "final_learning_rate -0.1 of phase 'only' is negative"),
         ("warmup_epochs", -1, "warmup_epochs -1 of phase 'only' is negative"),
