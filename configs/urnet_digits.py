@@ -3,14 +3,17 @@
 Paper: URNet (AAAI 2020), in small; its settings are those of `urnet_cifar10.py`.
 Command: python train.py --config=configs/urnet_digits.py --workdir=runs/demo
 Hardware: 2 CPU cores. Time: about 2 minutes.
-Expected: see README.
+Expected, on test (seed 0, 2 cores): usage within 3 points of the budget at S = .2 to .9, from 20 %
+to 93 % of the 15 blocks; top-1 98.1 to 98.6 % at every budget, the plain network (`:base`) 99.2 %.
 
 Variants: `base` is the plain network, trained as long with the base phase's recipe.
 
-What differs from the paper, and why: digits are so easy that gates depend mostly on S. Budgets
-are drawn from [0, 1] (with [0.2, 1] some gates close for ever and the range of usage shrinks),
-p is 0.3 instead of 0.1 (wider range of usage), beta 8 instead of 2, the learning rate 5e-3
-instead of 1e-3, and the joint phase is by far the longest.
+What differs from the paper's settings (`urnet_cifar10.py`), and why. Digits are so easy that gates
+depend mostly on S. Budgets are drawn from [0, 1]: with [0.2, 1] some gates close for ever and the
+range of usage shrinks. p is 0.3 instead of 0.1 for the same reason, beta 8 instead of 2, the
+learning rate 5e-3 instead of 1e-3. URNet has one set of BN statistics for all S, so those of the
+largest budgets fit worst: the statistics average over more steps (bn_momentum 0.99), and a last
+phase, `settle`, trains under the running statistics that are used at test.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +24,7 @@ from jax_elastic.training.variants import choose
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant."""
     (kind,) = choose(variant, ("urnet", "base"))
-    backbone = {"stage_sizes": (3, 3, 3), "width": 8, "classes": 10}
+    backbone = {"stage_sizes": (5, 5, 5), "width": 8, "classes": 10}
     base = {
         "name": "base",
         "objective": "base",
@@ -33,12 +36,15 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     adam = {"objective": "gated", "optimizer": "adam", "learning_rate": 5e-3}
     gates = {"name": "gates", "epochs": 40.0, "trainable": "/gate/", "bn": "running", **adam}
-    joint = {
-        "name": "joint",
-        "epochs": 260.0,
-        "schedule": "cosine",
-        "final_learning_rate": 5e-5,
+    adam["schedule"] = "cosine"
+    joint = {**adam, "name": "joint", "epochs": 200.0, "final_learning_rate": 1e-3}
+    settle = {
         **adam,
+        "name": "settle",
+        "epochs": 60.0,
+        "bn": "running",
+        "learning_rate": 1e-3,
+        "final_learning_rate": 1e-5,
     }
     config = ConfigDict()
     config.schema = 1
@@ -52,11 +58,12 @@ def get_config(variant: str = "") -> ConfigDict:
         config.network = {
             "family": "urnet",
             "backbone": backbone,
+            "bn_momentum": 0.99,
             "p": 0.3,
             "beta": 8.0,
             "s_min": 0.0,
             "s_max": 1.0,
         }
-        config.phases = (base, gates, joint)
+        config.phases = (base, gates, joint, settle)
         config.runtime.validation_budgets = (0.4, 0.8)
     return config
