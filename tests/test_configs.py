@@ -1,0 +1,63 @@
+"""Every config file, in every variant, is an experiment that can be written down and read back."""
+
+import ast
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+
+from jax_elastic.cli.flags import read_config
+from jax_elastic.training.experiment import from_config, to_config
+
+FILES = sorted(Path("configs").glob("*.py"))
+VARIANTS = {
+    "urnet_digits": [("urnet", "base")],
+    "urnet_cifar10": [("110", "32"), ("urnet", "base")],
+}
+CASES = [
+    (path, ",".join(words)) for path in FILES for words in itertools.product(*VARIANTS[path.stem])
+]
+
+
+@pytest.mark.parametrize(("path", "variant"), CASES, ids=str)
+def test_a_config_is_an_experiment_that_survives_being_written_down(
+    path: Path, variant: str
+) -> None:
+    experiment, name = read_config([f"--config={path}:{variant}"], default="")
+
+    assert from_config(json.loads(json.dumps(to_config(experiment)))) == experiment
+    assert name == f"{path.stem}-{variant.replace(',', '-')}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_config_opens_with_paper_command_hardware_and_what_to_expect(path: Path) -> None:
+    docstring = ast.get_docstring(ast.parse(path.read_text()))
+
+    assert docstring is not None
+    named = [
+        word for word in ("Paper", "Command", "Hardware", "Expected") if f"{word}" in docstring
+    ]
+    assert named == ["Paper", "Command", "Hardware", "Expected"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_the_elastic_network_and_its_base_share_the_backbone_and_the_data(path: Path) -> None:
+    elastic, _ = read_config([f"--config={path}"], default="")
+    base, _ = read_config([f"--config={path}:base"], default="")
+
+    assert base.network.backbone == elastic.network.backbone  # type: ignore[attr-defined]
+    assert base.data == elastic.data
+    assert base.phases[0].learning_rate == elastic.phases[0].learning_rate
+
+
+def test_the_papers_settings_stand_in_the_cifar_config() -> None:
+    experiment, _ = read_config(["--config=configs/urnet_cifar10.py"], default="")
+
+    base, gates, joint = experiment.phases
+    assert experiment.network.backbone.num_blocks == 54  # type: ignore[attr-defined]
+    assert (base.epochs, gates.epochs, joint.epochs) == (200, 100, 400)
+    assert (gates.trainable, gates.bn, joint.bn) == ("/gate/", "running", "batch")
+    assert {(p.learning_rate, p.final_learning_rate, p.batch_size) for p in (gates, joint)} == {
+        (1e-3, 1e-5, 256)
+    }
