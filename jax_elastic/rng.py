@@ -26,7 +26,10 @@ class Stream(enum.IntEnum):
 
 
 def host(seed: int, stream: Stream, *indices: int) -> np.random.Generator:
-    """A NumPy generator for one place in a stream, e.g. ``host(seed, Stream.DRAWS, step)``."""
+    """A NumPy generator for one place in a stream, e.g. ``host(seed, Stream.DRAWS, step)``.
+
+    A stream has one fixed number of indices: a missing one would count as 0.
+    """
     return np.random.Generator(
         np.random.Philox(np.random.SeedSequence([seed, int(stream), *indices]))
     )

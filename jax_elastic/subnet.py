@@ -36,6 +36,7 @@ class Subnet:
     value: tuple[Number, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "value", tuple(self.value))
         if not _AXIS.fullmatch(self.axis):
             raise UsageError(
                 f"{self.axis!r} is not the name of an axis",

@@ -1,7 +1,7 @@
 """One small URNet for many tests, and random weights that a network can be run with.
 
-Random weights are init plus one fold over random images: fresh BN statistics are 0 and 1, and
-the package refuses to run with them (law 4).
+Random weights are init plus one step's fold over random images: fresh BN statistics are 0 and 1,
+and the package refuses to run with them (law 4).
 """
 
 import jax
@@ -9,9 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.elastic.family import Draw
+from jax_elastic.elastic.family import When
 from jax_elastic.elastic.urnet import URNet
-from jax_elastic.subnet import FULL
 
 # Five gates; a stack of two blocks, a first block with a stack of one, a first block alone.
 BACKBONE = ResNet((2, 2, 1), width=8, classes=5)
@@ -33,16 +32,26 @@ def random_batch(size, seed=0, dtype="float32", classes=5):
     }
 
 
+def some_draws(network, objective, seed=0):
+    """The draws of one step."""
+    when = When(0, 0.0, "only", 0, 0.0, 1, objective)
+    return network.draws(np.random.default_rng(seed), when)
+
+
 def warmed(network, seed=0):
-    """Variables of a family with objective `base` and five classes; the statistics of noise."""
+    """Variables of any family; the statistics of noise, under its first objective."""
+    (objective, *_), (classes, *_) = network.objectives, network.classes
 
     @jax.jit
     def make(key, batch):
         variables = network.init(key, batch["image"])
-        _, aux = network.loss(variables, batch, Draw(FULL), key, "base", "batch")
-        return {"params": variables["params"], "stats": network.fold(variables["stats"], aux)}
+        stats = variables["stats"]
+        for draw in some_draws(network, objective):
+            _, aux = network.loss(variables, batch, draw, key, objective, "batch")
+            stats = network.fold(stats, aux)
+        return {"params": variables["params"], "stats": stats}
 
-    return make(jax.random.key(seed), random_batch(32))
+    return make(jax.random.key(seed), random_batch(32, classes=classes))
 
 
 def with_gate_logits(network, variables, logits):

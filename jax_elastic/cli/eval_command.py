@@ -16,10 +16,11 @@ from jax_elastic.evaluation.evaluate import Evaluation, Evaluator
 from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import format_table
 from jax_elastic.training.experiment import Experiment
-from jax_elastic.training.workdir import load
+from jax_elastic.training.workdir import load_variables, read_config
 
 ABOUT = """\
-Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots."""
+Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots
+(of another --split, eval-SPLIT.json and plots-SPLIT)."""
 
 
 def main(argv: list[str]) -> None:
@@ -29,9 +30,10 @@ def main(argv: list[str]) -> None:
         raise UsageError("--workdir is missing", "the workdir of a trained network")
     configure(values)
     workdir = Path(values.workdir)
-    network, variables, experiment = load(workdir)
+    experiment = read_config(workdir)
+    variables, meta = load_variables(workdir, experiment)
     evaluator = Evaluator(
-        network,
+        experiment.network,
         load_data(experiment.data, values.split),
         experiment.data,
         subnets=parse_subnets(values.subnet),
@@ -39,11 +41,15 @@ def main(argv: list[str]) -> None:
         batch_size=values.batch_size,
     )
     found = evaluator(variables)
-    write_json(values.json or workdir / "eval.json", "eval", found.rows)
+    suffix = "" if values.split == "test" else f"-{values.split}"
+    where = {"data": experiment.data.name, "split": values.split, "step": meta["step"]}
+    rows = [{**where, **row} for row in found.rows]
+    write_json(values.json or workdir / f"eval{suffix}.json", "eval", rows)
     if values.json == "-":
         return
+    print(f"{workdir}, step {meta['step']}: {len(found.opened)} rows on the {values.split} split")
     print(format_table(found.rows))
-    for path in _draw(found, experiment, workdir / "plots", values.split):
+    for path in _draw(found, experiment, workdir / f"plots{suffix}", values.split):
         print(path)
 
 

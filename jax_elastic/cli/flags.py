@@ -92,7 +92,8 @@ def read_config(argv: Sequence[str], default: str) -> tuple[Experiment, str]:
         )
         values(argument_list)
     except (flags.Error, TypeError, ValueError) as error:
-        raise UsageError(f"wrong value for a config key: {error}") from None
+        told = " ".join(map(str, error.args))
+        raise UsageError(f"wrong value for a config key: {told}") from None
     holder: Any = values["config"].value
     changed: dict[str, Any] = holder.to_dict()
     changed["phases"] = list(changed["phases"].values())
@@ -107,12 +108,14 @@ def parse_subnets(text: str) -> list[Subnet]:
 
 
 def parse_budgets(items: Sequence[str] | None) -> list[float]:
-    """Budgets of a `--budgets` flag."""
+    """Budgets of a `--budgets` flag; none where it was not given."""
+    if items is None:
+        return []
     try:
-        return [float(item) for item in items or []]
+        return [float(item) for item in items or [""]]
     except ValueError:
         raise UsageError(
-            f"--budgets={','.join(items or [])} is not a list of numbers",
+            f"--budgets={','.join(items)} is not a list of numbers",
             "shares of the blocks, for example --budgets=0.3,0.6",
         ) from None
 
@@ -123,7 +126,7 @@ def _read_file(path: str) -> dict[str, Any]:
     if not Path(file).is_file():
         raise UsageError(
             f"there is no config file {file}",
-            next_step="for example --config=configs/urnet_digits.py",
+            next_step="run this in the repository, or give --config=FILE.py",
         )
     try:
         # A config is a program of the user's: whatever it raises is told in one line.

@@ -19,7 +19,8 @@ from jax_elastic.subnet import Subnet
 MOST_ROWS = 64
 ABOUT = f"""\
 Counts MACs (multiply-accumulates of convolutions and linear layers) and parameters of one image.
-{CONFIG_HELP}"""
+{CONFIG_HELP}
+without --config: {DEFAULT_CONFIG}"""
 
 COLUMNS = (
     Column("subnet", "subnet", left=True),
@@ -49,7 +50,10 @@ def main(argv: list[str]) -> None:
 
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
-        "subnet", "", "operating points, separated by ;; all by default", flag_values=values
+        "subnet",
+        "",
+        "operating points, separated by a semicolon; by default all",
+        flag_values=values,
     )
     flags.DEFINE_string(
         "json", None, "rows go here; - for standard output and nothing else", flag_values=values

@@ -22,29 +22,35 @@ def define(values: flags.FlagValues) -> None:
     )
 
 
-def configure(values: flags.FlagValues) -> None:
+def configure(values: flags.FlagValues, deterministic: bool = False) -> None:
     """Applies the flags, before any computation.
+
+    Args:
+      values: the parsed flags.
+      deterministic: whether GPUs must use deterministic operations only.
 
     Raises:
       UsageError: the platform is not there.
     """
+    if deterministic:
+        # Read once, when the platform starts.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops"
     if values.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", values.compilation_cache)
-    if values.platform is None:
-        return
-    if values.platform not in ("cpu", "gpu", "tpu"):
-        raise UsageError(f"unknown platform {values.platform!r}", "cpu, gpu or tpu")
+    wanted = values.platform
+    if wanted not in (None, "cpu", "gpu", "tpu"):
+        raise UsageError(f"unknown platform {wanted!r}", "cpu, gpu or tpu")
     try:
-        jax.devices(values.platform)
+        jax.devices(wanted)
     except RuntimeError as error:
-        there = sorted({device.platform for device in jax.devices()})
+        asked = f"platform {wanted!r}" if wanted else "the platform of JAX_PLATFORMS"
         raise UsageError(
-            f"platform {values.platform!r} is not there ({str(error).splitlines()[0]})",
-            "this machine has " + ", ".join(there),
-            f"leave --platform out, or install jax for {values.platform}",
+            f"{asked} is not there ({str(error).splitlines()[0]})",
+            next_step="leave --platform and JAX_PLATFORMS out, or install jax for that platform",
         ) from None
-    # "cuda" is a platform's name where "gpu" is only an alias that this option does not know.
-    jax.config.update("jax_platform_name", values.platform)
+    if wanted is not None:
+        # This option knows "gpu"; the one called jax_platforms knows only "cuda" and "rocm".
+        jax.config.update("jax_platform_name", wanted)
 
 
 def _default_cache() -> Path:

@@ -138,11 +138,10 @@ class Plain:
         fresh = self._init(key, jnp.zeros(images.shape, jnp.float32))
         wide = jnp.float64 if self.dtype == "float64" else jnp.float32
 
-        def cast(leaf: Array) -> Array:
+        def widen(leaf: Array) -> Array:
             return leaf.astype(wide) if leaf.dtype == jnp.float32 else leaf
 
-        cast_tree = jax.tree.map(cast, fresh)
-        return {"params": cast_tree["params"], "stats": cast_tree["stats"]}
+        return {name: jax.tree.map(widen, fresh[name]) for name in ("params", "stats")}  # type: ignore[return-value]
 
     def _init(self, key: Array, images: Array) -> Any:
         return self.backbone.module().init(key, images, "running")

@@ -22,9 +22,10 @@ from jax_elastic.subnet import Subnet
 
 Row = dict[str, Any]
 Predict = Callable[[Variables, Array, tuple[Subnet, ...], Array | None], tuple[Prediction, ...]]
+REACHED = 0.05  # tracking error up to which a budget counts as reached
 USAGE_KEYS = (
     *("blocks_total", "blocks_mean", "blocks_std", "blocks_p99"),
-    *("achieved", "achieved_std", "achieved_p99", "tracking_error"),
+    *("achieved", "achieved_std", "achieved_p99", "tracking_error", "reached"),
 )
 TOP5_FROM = 20  # classes; with fewer, top-5 says little
 
@@ -36,8 +37,9 @@ class Evaluation:
     Attributes:
       rows: one per budget and subnet; keys `subnet, n, top1, top1_ci95, top5 (from 20 classes),
         blocks_total, blocks_mean, blocks_std, blocks_p99, macs_mean, macs_std, asked, achieved,
-        achieved_std, achieved_p99, tracking_error`. Shares are in [0, 1], MACs per image; std
-        and p99 are over images. Keys of blocks and budgets are None where there are none.
+        achieved_std, achieved_p99, tracking_error, reached` (error up to `REACHED`). Shares are
+        in [0, 1], MACs per image; std and p99 are over images. Keys of blocks and budgets are
+        None where there are none.
       opened: per row bool (n, N), which blocks each image opened; None without gates.
     """
 
@@ -158,6 +160,7 @@ def usage(opened: npt.NDArray[np.bool_] | None, budget: float | None) -> Row:
         "achieved_std": std / total,
         "achieved_p99": p99 / total,
         "tracking_error": None if budget is None else abs(mean / total - budget),
+        "reached": None if budget is None else abs(mean / total - budget) <= REACHED,
     }
 
 

@@ -60,6 +60,7 @@ BUDGET_COLUMNS = (
     Column("asked", "asked", format_share),
     Column("achieved", "achieved", format_share),
     Column("tracking_error", "error", format_share),
+    Column("reached", "reached", lambda reached: "yes" if reached else "no"),
     Column("top1", "top-1", format_share),
     Column("top1_ci95", "95 % interval", format_interval),
     Column("blocks_mean", "blocks", format_number),
@@ -75,10 +76,12 @@ def format_table(rows: Sequence[Row], columns: Sequence[Column] | None = None) -
 
     Args:
       rows: one dict per operating point; None or a missing field prints as ``-``.
-      columns: `BUDGET_COLUMNS` where None, without those that no row has a field for.
+      columns: `BUDGET_COLUMNS` where None, without those that no row has a value for.
     """
     if columns is None:
-        columns = [c for c in BUDGET_COLUMNS if not rows or any(c.key in row for row in rows)]
+        columns = [
+            c for c in BUDGET_COLUMNS if not rows or any(row.get(c.key) is not None for row in rows)
+        ]
     texts = [[column.heading, *(_cell(row, column) for row in rows)] for column in columns]
     padded = [_pad(cells, column.left) for cells, column in zip(texts, columns, strict=True)]
     return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))

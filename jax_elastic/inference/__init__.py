@@ -1,1 +1,1 @@
-"""Engines that really skip, and what is made from a trained network."""
+"""Engines: what runs a trained network, segment by segment."""

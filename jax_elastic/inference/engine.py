@@ -1,6 +1,6 @@
 """Engines: one call that runs a trained network at an operating point and a budget."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,12 +20,26 @@ class Engine:
     """A network ready to predict; built by `build_engine`.
 
     An operating point is prepared when it is first asked for; jit's cache does the rest.
+
+    Args:
+      network: the family.
+      variables: its arrays.
+      gated: how it goes through a gated segment, see `run_segments`.
+      subnets: operating points to prepare now.
     """
 
-    def __init__(self, network: Family, variables: Variables, gated: Callable[..., Any]):
+    def __init__(
+        self,
+        network: Family,
+        variables: Variables,
+        gated: Callable[..., Any],
+        subnets: Sequence[Subnet] = (),
+    ):
         self._network, self._variables = network, variables
         self._run = jax.jit(partial(_predict, gated=gated), static_argnums=0)
         self._prepared: dict[Subnet, tuple[tuple[Run, ...], tuple[PyTree, ...]]] = {}
+        for subnet in subnets:
+            self._prepare(subnet)
 
     def __call__(
         self,
@@ -51,6 +65,12 @@ class Engine:
         """
         if images.ndim != 4 or not images.shape[0]:
             raise UsageError(f"images have shape {images.shape}", "(B, H, W, channels) with B > 0")
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            raise UsageError(
+                f"images are {images.dtype}",
+                "floats",
+                "normalise them as in training: jax_elastic.data.augment.normalise",
+            )
         check_budget(self._network, budget)
         runs, owns = self._prepare(subnet or self._network.subnets.fullest)
         blocks = sum(run.length for run in runs if run.role == "gated")
@@ -75,7 +95,7 @@ def _predict(
     gated: Callable[..., Any],
 ) -> Prediction:
     carry, logits = run_segments(runs, owns, {"image": images}, budget, gates, gated)
-    return Prediction(carry["logits"], logits)
+    return Prediction(carry["logits"], logits, carry.get("choice"))
 
 
 def masked(code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
@@ -98,17 +118,26 @@ ENGINES: dict[str, Callable[..., Carry]] = {"masked": masked}
 """Engine name -> how it goes through a gated segment."""
 
 
-def build_engine(network: Family, variables: Variables, engine: str = "masked") -> Engine:
+def build_engine(
+    network: Family,
+    variables: Variables,
+    engine: str = "masked",
+    subnets: Sequence[Subnet] | None = None,
+) -> Engine:
     """An engine for a trained network.
 
     Args:
       network: the family.
       variables: its arrays.
       engine: a name in `ENGINES`.
+      subnets: operating points to check and prepare now; None for the fullest. Others are
+        prepared when they are first asked for.
 
     Raises:
-      UsageError: an unknown engine.
+      UsageError: an unknown engine or operating point, or one whose BN statistics were never
+        estimated.
     """
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}", "one of " + ", ".join(ENGINES))
-    return Engine(network, variables, ENGINES[engine])
+    wanted = [network.subnets.fullest] if subnets is None else subnets
+    return Engine(network, variables, ENGINES[engine], wanted)

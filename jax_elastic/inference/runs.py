@@ -18,7 +18,7 @@ Gates = Array | None
 
 
 class Run(NamedTuple):
-    """Consecutive segments with the same code and role.
+    """Consecutive segments with the same code, role and shapes of arrays.
 
     Attributes:
       code: the computation they share.
@@ -35,13 +35,24 @@ def stack_runs(
     segments: Sequence[Segment], variables: Variables
 ) -> tuple[tuple[Run, ...], tuple[PyTree, ...]]:
     """Groups segments; returns the runs (hashable) and, for each, its arrays."""
+    taken = [(segment, segment.take(variables)) for segment in segments]
+
+    def kind(pair: tuple[Segment, PyTree]) -> Any:
+        segment, own = pair
+        return segment.code, segment.role, _shapes(own)
+
     runs, owns = [], []
-    for (code, role), group in itertools.groupby(segments, key=lambda s: (s.code, s.role)):
-        taken = [segment.take(variables) for segment in group]
-        runs.append(Run(code, role, len(taken)))
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *taken)
-        owns.append(stacked if len(taken) > 1 else taken[0])
+    for (code, role, _), group in itertools.groupby(taken, key=kind):
+        arrays = [own for _, own in group]
+        runs.append(Run(code, role, len(arrays)))
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)
+        owns.append(stacked if len(arrays) > 1 else arrays[0])
     return tuple(runs), tuple(owns)
+
+
+def _shapes(tree: PyTree) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
 def run_segments(
@@ -81,11 +92,25 @@ def run_segments(
         if run.role == "gated":
             decided = None if gates is None else gates[:, done : done + run.length].T
             done += run.length
-        if run.length == 1:
-            carry, z = one(carry, (own, None if decided is None else decided[0]))
-            z = None if z is None else z[None]
-        else:
-            carry, z = lax.scan(one, carry, (own, decided))
+        rows = (own, decided) if run.length > 1 else jax.tree.map(lambda a: a[None], (own, decided))
+        carry, z = _repeat(one, carry, rows, run.length)
         if z is not None:
             logits.append(z)
     return carry, jnp.concatenate(logits).T if logits else None
+
+
+def _repeat(one: Any, carry: Carry, rows: PyTree, length: int) -> tuple[Carry, Array | None]:
+    """Applies `one` to each row; in a scan where the carry keeps its shapes."""
+
+    def row(i: int) -> PyTree:
+        return jax.tree.map(lambda a: a[i], rows)
+
+    after, _ = jax.eval_shape(one, carry, row(0))
+    if length > 1 and _shapes(after) == _shapes(carry):
+        found: tuple[Carry, Array | None] = lax.scan(one, carry, rows, length=length)
+        return found
+    logits = []
+    for i in range(length):
+        carry, z = one(carry, row(i))
+        logits.append(z)
+    return carry, None if logits[0] is None else jnp.stack(logits)

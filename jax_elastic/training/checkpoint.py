@@ -74,8 +74,13 @@ class Checkpoints:
         steps = self._manager.all_steps()
         return max(steps) if steps else None
 
+    def finished(self) -> int | None:
+        """The newest step that lies on disk, once the last save is done."""
+        self.wait()
+        return self.latest
+
     def save(self, step: int, items: Items, meta: Meta) -> None:
-        """Saves in the background; returns once the arrays are copied.
+        """Saves in the background; returns once the arrays are copied and hashed.
 
         Args:
           step: names the checkpoint.
@@ -95,7 +100,9 @@ class Checkpoints:
         # Only damaged ones, skipped by `restore`, can be there; Orbax would silently keep them.
         for damaged in [old for old in self._manager.all_steps() if old >= step]:
             self._manager.delete(damaged)
-        self._manager.save(step, args=ocp.args.Composite(meta=ocp.args.JsonSave(full), **arrays))
+        meta_item = ocp.args.JsonSave(full)
+        if not self._manager.save(step, args=ocp.args.Composite(meta=meta_item, **arrays)):
+            raise RuntimeError(f"Orbax refused to save step {step} in {self._directory}")
 
     def wait(self) -> None:
         """Returns when the last save lies on disk."""
@@ -119,7 +126,7 @@ class Checkpoints:
         for step in steps:
             try:
                 return self._restore_step(step, targets)
-            except UsageError:
+            except (UsageError, MemoryError):
                 raise
             # Orbax, TensorStore and the file system each have errors of their own for damage.
             except Exception as error:

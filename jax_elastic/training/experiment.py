@@ -54,6 +54,8 @@ class Settings:
       seed: of all random streams.
       form: how the draws of a step are computed, see `sum_of_grads`.
       steps_per_dispatch: steps that one call of the compiled program does at most.
+      deterministic: on GPUs, use only operations that give the same bits every time (slower);
+        needed there for restarts that change nothing. The command line sets it.
       runtime: what does not change the result.
     """
 
@@ -61,6 +63,7 @@ class Settings:
     seed: int = 0
     form: Form = "sliced"
     steps_per_dispatch: int = 8
+    deterministic: bool = False
     runtime: Runtime = dataclasses.field(default_factory=Runtime)
 
 

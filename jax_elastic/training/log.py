@@ -13,7 +13,11 @@ from jax_elastic.training.phases import Span
 
 
 class NonFiniteLossError(UsageError):
-    """Training diverged: the loss of a step is NaN or infinite."""
+    """Training diverged: a loss or the state is NaN or infinite.
+
+    Unlike other errors of this kind it comes after work was done; the message says which
+    checkpoint keeps it.
+    """
 
 
 def diverged(what: str, span: Span, good: int | None) -> NonFiniteLossError:

@@ -36,12 +36,17 @@ PyTree = Any
 Validate = Callable[[Variables], Mapping[str, float]]
 
 
+def say(line: str) -> None:
+    """Prints a line at once, also into a pipe, so that a kill loses nothing."""
+    print(line, flush=True)
+
+
 def train(
     experiment: Experiment,
     workdir: Path,
     validate: Validate | None = None,
     devices: Sequence[jax.Device] | None = None,
-    report: Callable[[str], None] = print,
+    report: Callable[[str], None] = say,
 ) -> TrainState:
     """Trains to the end of the last phase, from the newest checkpoint in `workdir` if any.
 
@@ -66,6 +71,7 @@ def train(
             if int(state.step) == span.start:
                 state = run.enter(span, state)
             state = run.phase(span, state, checkpoints)
+        checkpoints.wait()
         run.report(f"done: step {int(state.step)}, variables {tree_hash(state.variables)}")
     return state
 
@@ -93,8 +99,10 @@ class _Run:
                 f"{self.data.name} has {self.data.classes}",
                 next_step="set the classes of config.network to the data's",
             )
+        params = jax.eval_shape(self._init, np.uint32(0)).params
         for phase in experiment.phases:
             check_batch_size(phase.batch_size, self.mesh, phase.name)
+            partition(params, phase.trainable)  # refuses a pattern that matches nothing
         self.spans = spans(experiment.phases, len(self.data))
         everywhere = replicated(self.mesh)
         self.arrays = {
@@ -121,15 +129,14 @@ class _Run:
         # A checkpoint at a phase's last step belongs to that phase, which is over.
         return state, index + (step == self.spans[index].stop)
 
-    def _fresh_state(self) -> TrainState:
-        network = self.experiment.network
+    def _init(self, seed: jax.Array) -> TrainState:
         images = jnp.zeros((1, *self.experiment.data.image_shape), jnp.float32)
+        key = rng.device(seed, rng.Stream.INIT)
+        variables = self.experiment.network.init(key, images)
+        return TrainState(variables["params"], variables["stats"], (), jnp.int32(0), seed)
 
-        def init(seed: jax.Array) -> TrainState:
-            variables = network.init(rng.device(seed, rng.Stream.INIT), images)
-            return TrainState(variables["params"], variables["stats"], (), jnp.int32(0), seed)
-
-        compiled = jax.jit(init, out_shardings=replicated(self.mesh))
+    def _fresh_state(self) -> TrainState:
+        compiled = jax.jit(self._init, out_shardings=replicated(self.mesh))
         return compiled(np.uint32(self.experiment.seed))  # type: ignore[no-any-return]
 
     def enter(self, span: Span, state: TrainState) -> TrainState:
@@ -148,9 +155,9 @@ class _Run:
         )
 
     def _save(self, span: Span, state: TrainState, checkpoints: Checkpoints) -> None:
-        if not is_finite(state.variables):
-            step = int(state.step)
-            raise diverged(f"variables are not finite after step {step}", span, checkpoints.latest)
+        if not is_finite((state.variables, state.opt_state)):
+            what = f"the state is not finite after step {int(state.step)}"
+            raise diverged(what, span, checkpoints.finished())
         meta = {"phase": span.index, "phase_name": span.phase.name}
         items = {"variables": state.variables, "opt_state": state.opt_state}
         checkpoints.save(int(state.step), items, meta)
@@ -158,7 +165,7 @@ class _Run:
     def phase(self, span: Span, state: TrainState, checkpoints: Checkpoints) -> TrainState:
         """Trains one phase to its end."""
         chunk = self._compile(span)
-        log = Log(self.metrics, self.report, span, self.spans[-1], lambda: checkpoints.latest)
+        log = Log(self.metrics, self.report, span, self.spans[-1], checkpoints.finished)
         step = int(state.step)
         while step < span.stop:
             ids, draws, n = self._next(span, step)
@@ -175,6 +182,7 @@ class _Run:
                 # Only a state whose losses are known to be finite may become a checkpoint.
                 log.drain()
                 self._save(span, state, checkpoints)
+                log.restart_clock()
         return state
 
     def _validates(self, span: Span, step: int) -> bool:

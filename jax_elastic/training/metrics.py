@@ -18,10 +18,14 @@ class MetricsFile:
         self._path = path
 
     def append(self, row: Row) -> None:
-        """Adds a row; it is on disk when this returns."""
+        """Adds a row and hands it to the operating system; a NaN becomes null."""
+        plain = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(plain, allow_nan=False) + "\n")
 
     def rows(self) -> list[Row]:
         """All whole rows; a last line that was cut off by a kill is left out."""

@@ -64,10 +64,17 @@ class Phase:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{name} {value} of phase {self.name!r} is not positive")
-        for name in ("final_learning_rate", "warmup_epochs", "weight_decay", "momentum"):
+        for name in (
+            *("final_learning_rate", "warmup_epochs", "warmup_learning_rate"),
+            *("weight_decay", "momentum"),
+        ):
             value = getattr(self, name)
-            if not value >= 0:
-                raise UsageError(f"{name} {value} of phase {self.name!r} is negative")
+            if not 0 <= value < math.inf:
+                raise UsageError(f"{name} {value} of phase {self.name!r} is negative or not finite")
+        if not 0 < self.decay <= 1:
+            raise UsageError(f"decay {self.decay} of phase {self.name!r} is not in (0, 1]")
+        if any(not epoch >= 0 for epoch in self.milestones):
+            raise UsageError(f"milestones {self.milestones} of phase {self.name!r} hold a negative")
 
 
 @dataclasses.dataclass(frozen=True)

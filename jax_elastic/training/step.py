@@ -14,7 +14,7 @@ from jax_elastic import rng
 from jax_elastic.data.augment import make_batch
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.elastic.family import Array, Aux, Batch, Draw, Family, Form
-from jax_elastic.training.mesh import sharded
+from jax_elastic.training.mesh import replicated, sharded
 from jax_elastic.training.phases import Phase
 from jax_elastic.training.state import TrainState
 from jax_elastic.training.sum_of_grads import sum_of_grads
@@ -80,7 +80,7 @@ def make_chunk(step: Step, data: DataConfig, classes: tuple[int, ...], mesh: Mes
         constrain = partial(lax.with_sharding_constraint, shardings=sharded(mesh))
         return jax.tree.map(constrain, batch)  # type: ignore[no-any-return]
 
-    @partial(jax.jit, donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0, out_shardings=replicated(mesh))
     def chunk(
         state: TrainState, arrays: dict[str, Array], ids: Array, draws: Draws, n: Array
     ) -> tuple[TrainState, Array, Sums]:

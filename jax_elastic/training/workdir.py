@@ -21,10 +21,16 @@ METRICS = "metrics.jsonl"
 def claim(workdir: Path, experiment: Experiment) -> None:
     """Makes a workdir the experiment's own by writing its resolved config into it.
 
+    A workdir without a checkpoint is nobody's yet: a command that was refused or killed early
+    may be corrected.
+
     Raises:
       UsageError: the workdir belongs to another experiment (`runtime` may differ).
     """
-    if (workdir / CONFIG).exists():
+    if workdir.exists() and not workdir.is_dir():
+        raise UsageError(f"--workdir={workdir} is a file", "a directory, or a name for a new one")
+    begun = any((workdir / CHECKPOINTS).glob("*"))
+    if begun and (workdir / CONFIG).exists():
         check_same(read_config(workdir), experiment, str(workdir))
     text = json.dumps(to_config(experiment), indent=2) + "\n"
     replace_file(workdir / CONFIG, text.encode())
@@ -40,13 +46,16 @@ def read_config(workdir: Path) -> Experiment:
     if not path.exists():
         raise UsageError(
             f"{workdir} is not a workdir: it has no {CONFIG}",
-            next_step=f"train one first: python train.py --workdir={workdir}",
+            next_step=f"train first: python train.py --config=... --workdir={workdir}",
         )
     try:
         values = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UsageError(f"{path} is not JSON: {error}") from None
-    return from_config(values)
+    try:
+        return from_config(values)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def load(workdir: str | Path) -> tuple[Family, Variables, Experiment]:
@@ -61,17 +70,24 @@ def load(workdir: str | Path) -> tuple[Family, Variables, Experiment]:
     Raises:
       UsageError: no workdir, no whole checkpoint, or one of another network.
     """
-    workdir = Path(workdir)
-    experiment = read_config(workdir)
-    network = experiment.network
+    experiment = read_config(Path(workdir))
+    variables, _ = load_variables(Path(workdir), experiment)
+    return experiment.network, variables, experiment
+
+
+def load_variables(workdir: Path, experiment: Experiment) -> tuple[Variables, Meta]:
+    """The variables of the newest whole checkpoint, and its meta (`step`, `phase_name`, ...).
+
+    Raises:
+      UsageError: no whole checkpoint, or one of another network.
+    """
     place = SingleDeviceSharding(jax.devices()[0])
 
     def targets(meta: Meta) -> Items:
         del meta
         images = jax.ShapeDtypeStruct((1, *experiment.data.image_shape), jnp.float32)
-        return abstract(
-            {"variables": jax.eval_shape(network.init, jax.random.key(0), images)}, place
-        )
+        variables = jax.eval_shape(experiment.network.init, jax.random.key(0), images)
+        return abstract({"variables": variables}, place)
 
     restored = None
     if (workdir / CHECKPOINTS).exists():
@@ -80,6 +96,8 @@ def load(workdir: str | Path) -> tuple[Family, Variables, Experiment]:
     if restored is None:
         raise UsageError(
             f"{workdir} has no checkpoint yet",
-            next_step=f"train it first: python train.py --workdir={workdir}",
+            next_step=f"train first, with its config: python train.py --config=... "
+            f"--workdir={workdir}",
         )
-    return network, restored[0]["variables"], experiment
+    items, meta = restored
+    return items["variables"], meta

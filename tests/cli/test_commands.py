@@ -18,12 +18,13 @@ TINY = (
     "--config.phases.base.epochs=0.1",
     "--config.phases.gates.epochs=0.1",
     "--config.phases.joint.epochs=0.1",
+    "--config.phases.settle.epochs=0.1",
 )
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that was trained for three steps."""
+    """A network that was trained for four steps, one in each phase."""
     path = tmp_path_factory.mktemp("run")
     assert run(["train", f"--config={DIGITS}", f"--workdir={path}", *TINY, "--platform=cpu"]) == 0
     return path
@@ -34,7 +35,7 @@ def test_training_leaves_config_metrics_and_a_checkpoint_that_load_returns(workd
 
     lines = (workdir / "metrics.jsonl").read_text().splitlines()
     kinds = [json.loads(line)["kind"] for line in lines]
-    assert kinds == ["train", "train", "validation", "train", "validation"]
+    assert kinds == ["train", *["train", "validation"] * 3]
     assert json.loads((workdir / "config.json").read_text())["schema"] == 1
     assert experiment.network == network
     assert variables["params"]["stage1"]["blocks"]["gate"]["logit"]["bias"].shape == (1, 1)
@@ -61,6 +62,7 @@ def test_eval_writes_rows_of_every_budget_and_the_pictures(
     assert (document["schema"], document["kind"]) == (1, "eval")
     assert [row["asked"] for row in rows] == [0.3, 0.9]
     assert {row["n"] for row in rows} == {359}  # the whole test split
+    assert {(row["data"], row["split"], row["step"]) for row in rows} == {("digits", "test", 4)}
     named = {"subnet", "top1", "top1_ci95", "blocks_mean", "blocks_std", "blocks_p99", "macs_mean"}
     assert named | {"macs_std", "achieved", "tracking_error"} <= set(rows[0])
     assert "top5" not in rows[0]
@@ -157,6 +159,7 @@ def test_bad_input_is_one_line_that_names_it_and_exit_code_2(
     [
         ("--budgets=1.3", "budget 1.3 is outside [0, 1]"),
         ("--budgets=half", "is not a list of numbers"),
+        ("--budgets=", "is not a list of numbers"),
         ("--subnet=resolution:1,.7", "does not fit this network"),
         ("--split=dev", "unknown split 'dev'"),
     ],
@@ -167,6 +170,25 @@ def test_eval_refuses_what_the_network_does_not_have(
     assert run(["eval", f"--workdir={workdir}", flag]) == 2
 
     assert message in capsys.readouterr().err
+
+
+def test_another_split_does_not_replace_the_test_split(workdir: Path) -> None:
+    assert run(["eval", f"--workdir={workdir}", "--budgets=0.5", "--split=validation"]) == 0
+
+    (row,) = json.loads((workdir / "eval-validation.json").read_text())["rows"]
+    assert (row["split"], row["n"]) == ("validation", 143)
+    test = json.loads((workdir / "eval.json").read_text())["rows"]
+    assert {row["split"] for row in test} == {"test"}
+
+
+def test_a_workdir_that_is_a_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+
+    assert run(["train", f"--workdir={tmp_path / 'file'}"]) == 2
+
+    assert "file is a file; a directory" in capsys.readouterr().err
 
 
 def test_a_workdir_refuses_another_config_and_names_what_differs(
@@ -188,7 +210,7 @@ def test_a_finished_run_that_is_started_again_changes_nothing(
     argv = ["train", f"--config={DIGITS}", f"--workdir={workdir}", *TINY]
     assert run([*argv, "--config.runtime.log_every=7"]) == 0
 
-    assert "resuming at step 3 of 3" in capsys.readouterr().out
+    assert "resuming at step 4 of 4" in capsys.readouterr().out
     kernel = jax_elastic.load(workdir)[1]["params"]["stem"]["conv"]["kernel"]
     np.testing.assert_array_equal(kernel, before["params"]["stem"]["conv"]["kernel"])
     assert (workdir / "metrics.jsonl").read_text() == metrics
@@ -200,8 +222,9 @@ def test_a_key_that_the_config_file_leaves_out_can_be_set_by_flag(
     assert run(["macs", f"--config={DIGITS}", "--config.network.reduction", "4", "--json=-"]) == 0
 
     (row,) = json.loads(capsys.readouterr().out)["rows"]
-    # Hidden units C // 4 of gates that see 2C: (2C + 1) C/4 MACs for C = 8 (4), 16 (3), 32 (2).
-    assert row["gates"] == 4 * 17 * 2 + 3 * 33 * 4 + 2 * 65 * 8
+    # C // 4 hidden units and an output see 2C numbers: (2C + 1) C/4 MACs; a stage's first block
+    # sees the channels of the stage before.
+    assert row["gates"] == 6 * 17 * 2 + 5 * 33 * 4 + 4 * 65 * 8
 
 
 @pytest.mark.parametrize("argv", [[], ["--help"], ["train", "--help"], ["macs", "-h"]])

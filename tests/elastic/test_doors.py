@@ -3,6 +3,7 @@
 import contextlib
 import types
 
+import families
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,9 +17,9 @@ from jax_elastic.errors import UsageError
 from jax_elastic.subnet import FULL, Subnet
 
 
-def variables_with_counts(count):
-    """Variables of `SMALL`, zeros but for the counts of BN updates."""
-    shapes = jax.eval_shape(SMALL.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+def variables_with_counts(count, network=SMALL):
+    """Variables that are zeros but for the counts of BN updates."""
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     return jax.tree.map(
         lambda s: np.full(s.shape, count if s.dtype == jnp.int32 else 0, s.dtype), shapes
     )
@@ -33,14 +34,23 @@ def test_statistics_of_a_fresh_network_are_refused_by_a_message_that_says_how_to
     )
 
 
+@pytest.mark.parametrize("name,subnet", families.POINTS)
+def test_a_fresh_network_is_refused_at_every_operating_point(name, subnet):
+    network = families.ALL[name]
+    with pytest.raises(UsageError, match=rf"operating point {subnet} uses BN .* never estimated"):
+        check_statistics(network, variables_with_counts(0, network), subnet)
+
+
 @pytest.mark.parametrize("count", [1, 1000])
-def test_statistics_are_accepted_from_the_first_update_on(count):
-    check_statistics(SMALL, variables_with_counts(count), FULL)
+@pytest.mark.parametrize("name,subnet", families.POINTS)
+def test_statistics_are_accepted_from_the_first_update_on(name, subnet, count):
+    network = families.ALL[name]
+    check_statistics(network, variables_with_counts(count, network), subnet)
 
 
-def test_one_fold_of_a_fresh_network_is_enough():
-    variables = warmed(SMALL)
-    check_statistics(SMALL, variables, FULL)
+@pytest.mark.parametrize("name,subnet", families.POINTS)
+def test_one_step_of_a_fresh_network_is_enough(name, subnet):
+    check_statistics(families.ALL[name], warmed(families.ALL[name]), subnet)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,21 @@
 """Law 1: the network in one piece and the engine over its segments are one function."""
 
 import dataclasses
+import functools
 
 import chex
+import families
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from warm import BACKBONE, SMALL, cast, random_images, warmed
+from warm import cast, random_images, warmed
 
-from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.family import Family
 from jax_elastic.elastic.segments import Take
-from jax_elastic.elastic.urnet import URNet
 from jax_elastic.inference.engine import build_engine
 from jax_elastic.subnet import FULL
 
-NETWORKS = {"plain": Plain(BACKBONE), "urnet": SMALL}
 BUDGETS = (0.2, 0.6, 1.0)
 # Far enough from the threshold that rounding opens or closes no gate.
 SAFE = 1e-3
@@ -27,7 +27,7 @@ TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
 class Case:
     """One network with random weights, in one dtype, in both forms."""
 
-    network: URNet
+    network: Family
     variables: dict
     images: jax.Array
 
@@ -35,18 +35,35 @@ class Case:
         self.engine = build_engine(self.network, self.variables)
         self.predict = jax.jit(self.network.predict, static_argnums=2)
 
-    def whole(self, budget):
-        (prediction,) = self.predict(self.variables, self.images, (FULL,), jnp.float32(budget))
+    def whole(self, subnet, budget):
+        asked = None if budget is None else jnp.float32(budget)
+        (prediction,) = self.predict(self.variables, self.images, (subnet,), asked)
         return prediction
 
 
-@pytest.fixture(scope="module", params=[("float64", 0), ("float64", 9), ("float32", 9)], ids=str)
-def case(request):
-    dtype, seed = request.param
-    variables = warmed(SMALL, seed)
+@functools.cache
+def make_case(name, dtype, seed):
+    """Called under the x64 mode of `dtype`."""
+    network = dataclasses.replace(families.ALL[name], dtype=dtype)
+    with jax.enable_x64(False):
+        variables = warmed(families.ALL[name], seed)
+    return Case(network, cast(variables, dtype), jnp.asarray(random_images(16, 1), dtype))
+
+
+@pytest.fixture(params=[("float64", 0), ("float64", 9), ("float32", 9)], ids=str)
+def precision(request):
+    dtype, _ = request.param
     with jax.enable_x64(dtype == "float64"):
-        network = dataclasses.replace(SMALL, dtype=dtype)
-        yield Case(network, cast(variables, dtype), jnp.asarray(random_images(16, 1), dtype))
+        yield request.param
+
+
+def with_budgets(name, subnet):
+    """The parameters of a test at one operating point; budgets only where a network takes them."""
+    budgets = BUDGETS if families.ALL[name].budgets else (None,)
+    return [pytest.param(name, subnet, s, id=f"{name}-{subnet}-{s}") for s in budgets]
+
+
+POINTS = [case for point in families.POINTS for case in with_budgets(*point.values)]
 
 
 def assert_one_function(ours, theirs, dtype):
@@ -55,31 +72,43 @@ def assert_one_function(ours, theirs, dtype):
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-def test_segments_compute_the_whole_network_under_the_same_gates(case, budget):
-    whole = case.whole(budget)
-    found = case.engine(case.images, FULL, budget, gates=whole.gates >= 0)
+@pytest.mark.parametrize("name,subnet,budget", POINTS)
+def test_segments_compute_the_whole_network_under_the_same_gates(precision, name, subnet, budget):
+    case = make_case(name, *precision)
+    whole = case.whole(subnet, budget)
+    gates = None if whole.gates is None else whole.gates >= 0
+    found = case.engine(case.images, subnet, budget, gates=gates)
     assert_one_function(found.logits[0], whole.logits[0], case.network.dtype)
-    assert_one_function(found.gates, whole.gates, case.network.dtype)
+    if gates is None:
+        assert found.gates is None
+    else:
+        assert_one_function(found.gates, whole.gates, case.network.dtype)
 
 
-@pytest.mark.parametrize("budget", BUDGETS)
-def test_segments_left_free_decide_and_compute_as_the_whole_network(case, budget):
-    whole, found = case.whole(budget), case.engine(case.images, FULL, budget)
-    safe = jnp.abs(whole.gates).min(1) > SAFE
+@pytest.mark.parametrize("name,subnet,budget", POINTS)
+def test_segments_left_free_decide_and_compute_as_the_whole_network(
+    precision, name, subnet, budget
+):
+    case = make_case(name, *precision)
+    whole, found = case.whole(subnet, budget), case.engine(case.images, subnet, budget)
+    gates = jnp.ones((16, 1)) if whole.gates is None else whole.gates
+    safe = jnp.abs(gates).min(1) > SAFE
     assert safe.sum() >= 12  # of 16; none is left out in most cases
-    np.testing.assert_array_equal((found.gates >= 0)[safe], (whole.gates >= 0)[safe])
+    if whole.gates is not None:
+        np.testing.assert_array_equal((found.gates >= 0)[safe], (whole.gates >= 0)[safe])
     assert_one_function(found.logits[0][safe], whole.logits[0][safe], case.network.dtype)
 
 
-def test_a_budget_may_be_a_plain_number_in_every_precision(case):
+def test_a_budget_may_be_a_plain_number_in_every_precision(precision):
+    case = make_case("urnet", *precision)
     (prediction,) = case.predict(case.variables, case.images, (FULL,), 0.6)
-    assert_one_function(prediction.gates, case.whole(0.6).gates, case.network.dtype)
+    assert_one_function(prediction.gates, case.whole(FULL, 0.6).gates, case.network.dtype)
 
 
-def test_the_random_weights_open_and_close_gates_by_image_and_budget(case):
-    # Otherwise the two tests above would show little.
-    opened = np.stack([np.asarray(case.whole(budget).gates) >= 0 for budget in BUDGETS])
+def test_the_random_weights_open_and_close_gates_by_image_and_budget(precision):
+    # Otherwise the tests above would show little.
+    case = make_case("urnet", *precision)
+    opened = np.stack([np.asarray(case.whole(FULL, budget).gates) >= 0 for budget in BUDGETS])
     assert (opened != opened[:, :1]).any()
     assert (opened != opened[:1]).any()
 
@@ -96,33 +125,33 @@ def numbered(network):
     return jax.tree.unflatten(structure, numbers), starts[-1]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", families.SMALL)
 def test_segments_read_every_number_of_the_network_exactly_once(name):
-    variables, total = numbered(NETWORKS[name])
-    taken = [segment.take(variables) for segment in NETWORKS[name].segments(FULL)]
+    variables, total = numbered(families.SMALL[name])
+    taken = [segment.take(variables) for segment in families.SMALL[name].segments(FULL)]
     read = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(taken)])
     np.testing.assert_array_equal(np.sort(read), np.arange(total))
 
 
 @pytest.mark.parametrize("name,role", [("plain", "fixed"), ("urnet", "gated")])
 def test_a_network_is_its_stem_its_blocks_and_its_head(name, role):
-    segments = NETWORKS[name].segments(FULL)
+    segments = families.SMALL[name].segments(FULL)
     blocks = [f"block{n}" for n in range(1, 6)]
     assert [segment.name for segment in segments] == ["stem", *blocks, "head"]
     assert [segment.role for segment in segments] == ["fixed", *[role] * 5, "fixed"]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", families.SMALL)
 def test_equal_blocks_share_one_code_and_others_do_not(name):
     # Blocks 1 and 2 are a stack; 3 changes the shape; 4 and 5 have other widths.
-    codes = [segment.code for segment in NETWORKS[name].segments(FULL)][1:-1]
+    codes = [segment.code for segment in families.SMALL[name].segments(FULL)][1:-1]
     assert codes[0] == codes[1]
     assert hash(codes[0]) == hash(codes[1])
     assert len(set(codes)) == 4
 
 
 def test_codes_of_two_equal_networks_are_equal_so_that_jit_finds_its_cache():
-    first, second = (dataclasses.replace(SMALL).segments(FULL) for _ in range(2))
+    first, second = (dataclasses.replace(families.SMALL["urnet"]).segments(FULL) for _ in range(2))
     assert [segment.code for segment in first] == [segment.code for segment in second]
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import families
 import jax
 import jax.numpy as jnp
 import pytest
@@ -18,27 +19,28 @@ from jax_elastic.macs import count_macs
 from jax_elastic.subnet import FULL, Subnet
 
 SHAPE = (9, 8, 3)
-NETWORKS = {"plain": Plain(BACKBONE), "urnet": SMALL}
+PLAIN = Plain(BACKBONE)
 CONV = 3 * 3
 
 
-def dense_macs(network, budget, images=1):
+def dense_macs(network, subnet=FULL, images=1):
     """The counter's walk of the whole masked forward."""
+    budget = 0.5 if network.budgets else None
     network = network.reference()
     images = jax.ShapeDtypeStruct((images, *SHAPE), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), images)
-    return count_macs(lambda v, x: network.predict(v, x, (FULL,), budget), variables, images)
+    return count_macs(lambda v, x: network.predict(v, x, (subnet,), budget), variables, images)
 
 
-@pytest.mark.parametrize("name,budget", [("plain", None), ("urnet", 0.5)])
-def test_segments_add_up_to_the_whole_dense_forward(name, budget):
-    cost = CostModel(NETWORKS[name], SHAPE).cost(FULL)
-    assert cost.full == dense_macs(NETWORKS[name], budget)
+@pytest.mark.parametrize("name,subnet", families.POINTS)
+def test_segments_add_up_to_the_whole_dense_forward(name, subnet):
+    cost = CostModel(families.ALL[name], SHAPE).cost(subnet)
+    assert cost.full == dense_macs(families.ALL[name], subnet) > 0
     assert cost.full == cost.fixed + sum(cost.blocks) + cost.gates
 
 
 def test_a_cost_is_that_of_one_image():
-    assert dense_macs(SMALL, 0.5, images=3) == 3 * CostModel(SMALL, SHAPE).cost(FULL).full
+    assert dense_macs(SMALL, images=3) == 3 * CostModel(SMALL, SHAPE).cost(FULL).full
 
 
 def test_the_cost_of_a_small_network_is_the_sum_made_by_hand():
@@ -57,14 +59,15 @@ def test_the_cost_of_a_small_network_is_the_sum_made_by_hand():
 
 
 def test_a_network_without_gates_is_all_fixed():
-    plain, gated = (CostModel(network, SHAPE).cost(FULL) for network in NETWORKS.values())
+    plain, gated = (CostModel(network, SHAPE).cost(FULL) for network in (PLAIN, SMALL))
     assert plain == (gated.fixed + sum(gated.blocks), (), 0)
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
-def test_the_form_that_runs_costs_what_the_reference_costs(network):
-    executed = CostModel(network, SHAPE, executed=True).cost(FULL)
-    assert executed == CostModel(network, SHAPE).cost(FULL)
+@pytest.mark.parametrize("name,subnet", families.POINTS)
+def test_the_form_that_runs_costs_what_the_reference_costs(name, subnet):
+    network = families.ALL[name]
+    executed = CostModel(network, SHAPE, executed=True).cost(subnet)
+    assert executed == CostModel(network, SHAPE).cost(subnet)
 
 
 def test_parameters_by_kind_are_the_counts_made_by_hand():
@@ -81,7 +84,7 @@ def test_parameters_by_kind_are_the_counts_made_by_hand():
     }
 
 
-@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS)
+@pytest.mark.parametrize("network", families.SMALL.values(), ids=families.SMALL)
 def test_parameters_are_those_that_init_makes(network):
     made = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *SHAPE)))["params"]
     total = sum(leaf.size for leaf in jax.tree.leaves(made))
@@ -154,7 +157,7 @@ def test_shortcuts_count_as_fixed_plans_as_gates_and_equal_codes_by_the_size_of_
 @pytest.mark.parametrize(
     "network,walks",
     [(Plain(ResNet((4, 5, 6))), 2 + 5), (URNet(ResNet((4, 5, 6))), 2 + 3 * 5)],
-    ids=NETWORKS,
+    ids=["plain", "urnet"],
 )
 def test_equal_segments_are_walked_once_however_deep_the_network(monkeypatch, network, walks):
     counted = []

@@ -15,6 +15,7 @@ ROWS = [
         "asked": 0.6,
         "achieved": 0.593,
         "tracking_error": 0.007,
+        "reached": True,
         "top1": 0.972,
         "top1_ci95": (0.961, 0.98),
         "blocks_mean": 32.02,
@@ -40,15 +41,15 @@ def test_a_budget_table_reads_as_expected():
         left + right
         for left, right in (
             (
-                "subnet    asked  achieved  error    top-1  95 % interval",
+                "subnet    asked  achieved  error  reached    top-1  95 % interval",
                 "  blocks  std   p99     MACs    std",
             ),
             (
-                "full     60.0 %    59.3 %  0.7 %   97.2 %   [96.1, 98.0]",
+                "full     60.0 %    59.3 %  0.7 %      yes   97.2 %   [96.1, 98.0]",
                 "    32.0  4.7  43.0   68.9 M  1.2 M",
             ),
             (
-                "width:3       -         -      -  100.0 %  [99.0, 100.0]",
+                "width:3       -         -      -        -  100.0 %  [99.0, 100.0]",
                 "       -    -     -  253.0 M      0",
             ),
         )

@@ -1,5 +1,6 @@
 """The masked engine: every image its own way through the network, and nobody else's."""
 
+import dataclasses
 import logging
 
 import jax
@@ -9,14 +10,34 @@ import pytest
 from toy import Toy
 from warm import BACKBONE, SMALL, random_images, warmed, with_gate_logits
 
+from jax_elastic.elastic.family import Segment
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.errors import UsageError
-from jax_elastic.inference.engine import build_engine
+from jax_elastic.inference.engine import build_engine, masked
+from jax_elastic.inference.runs import run_segments, stack_runs
 from jax_elastic.layers.downsample import average_pool_2x2, pad_channels
 from jax_elastic.subnet import FULL, Subnet
 from jax_elastic.training.trainable import partition
 
 IMAGES = random_images(16, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Affine:
+    """A code whose arrays may have any shape."""
+
+    def open(self, own, carry):
+        return {"x": carry["x"] @ own["w"]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Halve:
+    """A code without arrays that changes the carry's shape."""
+
+    def open(self, own, carry):
+        return {"x": carry["x"][:, ::2]}
+
+
 # Two programs may add a convolution's terms in another order; relative to the largest logit.
 ROUNDING = 1e-5
 
@@ -204,9 +225,35 @@ def test_an_operating_point_the_network_does_not_have_is_refused(engine):
 
 def test_statistics_that_were_never_estimated_are_refused(variables):
     zeros = jax.tree.map(jnp.zeros_like, variables["stats"])
-    engine = build_engine(SMALL, {"params": variables["params"], "stats": zeros})
     with pytest.raises(UsageError, match=r"never estimated .* recalibrate"):
-        engine(IMAGES, FULL, 0.6)
+        build_engine(SMALL, {"params": variables["params"], "stats": zeros})
+
+
+def test_images_that_were_not_normalised_are_refused(engine):
+    with pytest.raises(UsageError, match=r"images are uint8; floats; normalise them"):
+        engine(jnp.zeros((2, 8, 8, 3), jnp.uint8), FULL, 0.6)
+
+
+def test_equal_codes_with_arrays_of_other_shapes_run_one_after_the_other():
+    segments = (
+        Segment("a", Affine(), lambda variables: {"w": variables["a"]}),
+        Segment("b", Affine(), lambda variables: {"w": variables["b"]}),
+        Segment("c", Affine(), lambda variables: {"w": variables["c"]}),
+        Segment("d", Halve(), lambda variables: {}),
+        Segment("e", Halve(), lambda variables: {}),
+    )
+    rng = np.random.default_rng(0)
+    shapes = {"a": (3, 4), "b": (4, 4), "c": (4, 4)}
+    weights = {name: jnp.asarray(rng.normal(size=shape)) for name, shape in shapes.items()}
+    x = rng.normal(size=(2, 3))
+
+    runs, owns = stack_runs(segments, weights)
+    carry, gates = run_segments(runs, owns, {"x": jnp.asarray(x)}, None, None, masked)
+
+    assert [run.length for run in runs] == [1, 2, 2]
+    assert gates is None
+    expected = (x @ weights["a"] @ weights["b"] @ weights["c"])[:, ::4]
+    np.testing.assert_allclose(carry["x"], expected, rtol=1e-5)
 
 
 def test_an_unknown_engine_is_refused_with_the_names_of_the_known(variables):

@@ -284,7 +284,7 @@ class Overflowing(Toy):
 
 def test_variables_that_are_not_finite_are_not_saved_though_the_loss_is(tmp_path):
     broken = dataclasses.replace(toy(runtime=Runtime(save_every=2)), network=Overflowing())
-    with pytest.raises(NonFiniteLossError, match="variables are not finite after step 2"):
+    with pytest.raises(NonFiniteLossError, match="the state is not finite after step 2"):
         run(broken, tmp_path)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest is None
@@ -306,8 +306,8 @@ def test_one_and_eight_devices_begin_with_the_same_loss(whole, tmp_path):
 
 
 def wide_run(workdir, devices):
-    """20 float64 steps of a whole URNet, gates and statistics included."""
-    network = URNet(ResNet((2,), width=4), dtype="float64")
+    """20 float64 steps of a whole URNet: gates, statistics, a block that changes the shape."""
+    network = URNet(ResNet((1, 1), width=4), dtype="float64")
     phases = (phase("joint", 20, "gated", 0.02),)
     experiment = Experiment(network=network, phases=phases, data=DATA)
     with jax.enable_x64(True):
@@ -342,13 +342,28 @@ def test_a_workdir_may_be_claimed_again_with_another_runtime(tmp_path):
 
 def test_a_workdir_of_another_config_is_refused_and_left_alone(tmp_path):
     workdirs.claim(tmp_path, urnet())
+    (tmp_path / "checkpoints" / "1").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"belongs to another config; .*config.seed: 0 -> 3"):
         workdirs.claim(tmp_path, urnet(seed=3))
     assert workdirs.read_config(tmp_path) == urnet()
 
 
+def test_a_workdir_without_a_checkpoint_may_be_claimed_by_a_corrected_config(tmp_path):
+    workdirs.claim(tmp_path, urnet())
+    workdirs.claim(tmp_path, urnet(seed=3))
+    assert workdirs.read_config(tmp_path) == urnet(seed=3)
+
+
+def test_a_pattern_that_trains_nothing_is_refused_before_the_first_phase(tmp_path):
+    wrong = dataclasses.replace(urnet().phases[1], trainable="/gaets/")
+    experiment = dataclasses.replace(urnet(), phases=(urnet().phases[0], wrong))
+    with pytest.raises(UsageError, match="trainable '/gaets/' matches no parameter"):
+        run(experiment, tmp_path)
+    assert rows(tmp_path) == []
+
+
 def test_a_directory_without_a_config_is_no_workdir(tmp_path):
-    with pytest.raises(UsageError, match=r"is not a workdir: it has no config.json; train one"):
+    with pytest.raises(UsageError, match=r"is not a workdir: it has no config.json; train first"):
         workdirs.load(tmp_path)
 
 
@@ -360,7 +375,7 @@ def test_a_workdir_whose_config_is_no_json_is_refused(tmp_path):
 
 def test_a_workdir_without_a_checkpoint_has_nothing_to_load(tmp_path):
     workdirs.claim(tmp_path, urnet())
-    with pytest.raises(UsageError, match=r"has no checkpoint yet; train it first"):
+    with pytest.raises(UsageError, match=r"has no checkpoint yet; train first"):
         workdirs.load(tmp_path)
 
 

@@ -1,0 +1,83 @@
+"""A dispatch of several steps: its memory, its program, and where its results lie."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_elastic import rng
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.data.datasets import DataConfig
+from jax_elastic.elastic.urnet import URNet
+from jax_elastic.training.mesh import make_mesh, replicated, sharded
+from jax_elastic.training.phases import Phase, make_optimizer, spans
+from jax_elastic.training.state import TrainState
+from jax_elastic.training.step import make_chunk, make_step
+
+SIZE, BATCH, K = 32, 16, 3
+NETWORK = URNet(ResNet((1,), width=4), p=0.5)
+(SPAN,) = spans((Phase("joint", 4.0, "gated", 0.1, batch_size=BATCH),), SIZE)
+
+
+class Run:
+    """The program of a phase on some devices, and what it reads."""
+
+    def __init__(self, devices):
+        mesh = make_mesh(jax.devices()[:devices])
+        self.everywhere, self.split = replicated(mesh), sharded(mesh, axis=1)
+        self.optimizer = make_optimizer(SPAN)
+        step = make_step(NETWORK, SPAN.phase, self.optimizer, "sliced")
+        self.chunk = make_chunk(step, DataConfig(), NETWORK.classes, mesh)
+        generator = np.random.default_rng(0)
+        images = generator.integers(256, size=(SIZE, 8, 8, 1), dtype=np.uint8)
+        labels = generator.integers(10, size=(SIZE, 1), dtype=np.int32)
+        arrays = {"image": images, "labels": labels}
+        self.arrays = jax.device_put(arrays, self.everywhere)
+
+    def fresh(self, seed=0):
+        def init(seed):
+            key = rng.device(seed, rng.Stream.INIT)
+            params, stats = NETWORK.init(key, jnp.zeros((1, 8, 8, 1))).values()
+            return TrainState(params, stats, self.optimizer.init(params), jnp.int32(0), seed)
+
+        return jax.jit(init, out_shardings=self.everywhere)(np.uint32(seed))
+
+    def __call__(self, state, n=K, first=0):
+        ids = np.arange(first, first + K * BATCH, dtype=np.int32).reshape(K, BATCH) % SIZE
+        draws = [NETWORK.draws(np.random.default_rng(i), SPAN.when(i)) for i in range(K)]
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *draws)
+        return self.chunk(state, self.arrays, jax.device_put(ids, self.split), stacked, np.int32(n))
+
+
+@pytest.fixture(scope="module")
+def one():
+    return Run(1)
+
+
+def test_a_dispatch_takes_over_the_memory_of_the_state(one):
+    old = one.fresh()
+    new, _, _ = one(old)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params))
+    assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(new))
+
+
+def test_dispatches_of_every_length_and_seed_share_one_program():
+    one = Run(1)
+    state, losses, _ = one(one.fresh(seed=0))
+    state, short, _ = one(state, n=1, first=5)
+    other, others, _ = one(one.fresh(seed=1))
+    assert one.chunk._cache_size() == 1
+    # And they did what they were asked for.
+    assert (int(state.step), int(other.step)) == (K + 1, K)
+    assert np.count_nonzero(losses) == K
+    assert np.count_nonzero(short) == 1
+    assert (np.asarray(losses) != np.asarray(others)).all()
+
+
+def test_everything_that_eight_devices_return_lies_on_all_of_them():
+    eight = Run(8)
+    state, losses, sums = eight(eight.fresh())
+    leaves = jax.tree.leaves((state, losses, sums))
+    assert all(leaf.sharding.is_fully_replicated for leaf in leaves)
+    assert {len(leaf.devices()) for leaf in leaves} == {8}
+    assert eight.chunk._cache_size() == 1

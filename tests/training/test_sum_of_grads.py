@@ -1,0 +1,79 @@
+"""The forms of `sum_of_grads` are one function: loss, aux and gradients, in float64."""
+
+import dataclasses
+
+import chex
+import families
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from warm import cast, random_batch, some_draws, warmed
+
+from jax_elastic.training.sum_of_grads import stack_draws, sum_of_grads
+from jax_elastic.training.trainable import merge, partition
+
+# (family, objective, bn, what is trained): all that a family can be asked for, and a phase of
+# gates alone under the statistics of test.
+CASES = [
+    *(
+        (name, o, "batch", ".*")
+        for name, network in families.ALL.items()
+        for o in network.objectives
+    ),
+    ("urnet", "gated", "running", "/gate/"),
+]
+
+
+def in_float64(name, objective, seed):
+    """A network, variables, a batch with one image masked, and the draws of two steps."""
+    small = families.ALL[name]
+    options = {"p": 0.5} if name == "urnet" else {}  # soft and hard gates in every step
+    network = dataclasses.replace(small, dtype="float64", **options)
+    with jax.enable_x64(False):
+        variables = warmed(small, seed)
+    batch = random_batch(16, seed, "float64", *small.classes)
+    batch["mask"] = batch["mask"].at[0].set(0)
+    draws = some_draws(network, objective, seed) + some_draws(network, objective, seed + 1)
+    return network, cast(variables, "float64"), batch, draws
+
+
+def in_both_forms(network, variables, batch, draws, objective, bn, pattern):
+    """((loss, aux), gradients) of the sliced form and of the scanned one."""
+    trainable, frozen = partition(variables["params"], pattern)
+
+    def run(draws, form):
+        def loss(params, draw, slot):
+            both = {"params": merge(params, frozen), "stats": variables["stats"]}
+            key = jax.random.fold_in(jax.random.key(0), slot)
+            return network.loss(both, batch, draw, key, objective, bn)
+
+        return sum_of_grads(loss, trainable, draws, form, network.subnets)
+
+    sliced = jax.jit(lambda draws: run(draws, "sliced"))(draws)
+    scanned = jax.jit(lambda draws: run(draws, "scan_switch"))(stack_draws(draws, network.subnets))
+    return sliced, scanned
+
+
+@pytest.mark.parametrize("name,objective,bn,pattern", CASES)
+def test_the_sliced_and_the_scanned_form_of_several_draws_are_equal_in_float64(
+    name, objective, bn, pattern
+):
+    with jax.enable_x64(True):
+        case = in_float64(name, objective, seed=3)
+        sliced, scanned = in_both_forms(*case, objective, bn, pattern)
+        (value, _), gradients = sliced
+        assert value.dtype == jnp.float64
+        assert any(np.abs(leaf).max() > 1e-6 for leaf in jax.tree.leaves(gradients))
+        # Law 1: the same sums in another order.
+        chex.assert_trees_all_close(scanned, sliced, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0), (1, 1)], ids=str)
+def test_the_forms_are_equal_in_whatever_order_the_operating_points_come(order):
+    with jax.enable_x64(True):
+        network, variables, batch, _ = in_float64("toy", "both", seed=3)
+        drawn = {draw.subnet: draw for draw in some_draws(network, "both")}
+        draws = tuple(drawn[list(network.subnets)[i]] for i in order)
+        sliced, scanned = in_both_forms(network, variables, batch, draws, "both", "batch", ".*")
+        chex.assert_trees_all_close(scanned, sliced, rtol=1e-10, atol=1e-10)
