@@ -22,11 +22,11 @@ NETWORK = URNet(ResNet((1,), width=4), p=0.5)
 class Run:
     """The program of a phase on some devices, and what it reads."""
 
-    def __init__(self, devices):
+    def __init__(self, devices, step=None):
         mesh = make_mesh(jax.devices()[:devices])
         self.everywhere, self.split = replicated(mesh), sharded(mesh, axis=1)
         self.optimizer = make_optimizer(SPAN)
-        step = make_step(NETWORK, SPAN.phase, self.optimizer, "sliced")
+        step = step or make_step(NETWORK, SPAN.phase, self.optimizer, "sliced")
         self.chunk = make_chunk(step, DataConfig(), NETWORK.classes, mesh)
         generator = np.random.default_rng(0)
         images = generator.integers(256, size=(SIZE, 8, 8, 1), dtype=np.uint8)
@@ -74,9 +74,23 @@ def test_dispatches_of_every_length_and_seed_share_one_program():
     assert (np.asarray(losses) != np.asarray(others)).all()
 
 
-def test_everything_that_eight_devices_return_lies_on_all_of_them():
-    eight = Run(8)
-    state, losses, sums = eight(eight.fresh())
+def per_image(state, batch, draws):
+    """A step whose state is one number per image, which the compiler would leave spread out."""
+    sums = batch["image"].sum((1, 2, 3))
+    new = state._replace(stats=state.stats + sums, step=state.step + 1)
+    return new, {"loss": (sums.mean(), jnp.ones(()))}
+
+
+def one_number_per_image(run):
+    return jax.device_put(run.fresh()._replace(stats=jnp.zeros(BATCH)), run.everywhere)
+
+
+@pytest.mark.parametrize(
+    "step,start", [(None, Run.fresh), (per_image, one_number_per_image)], ids=["urnet", "per_image"]
+)
+def test_everything_that_eight_devices_return_lies_on_all_of_them(step, start):
+    eight = Run(8, step)
+    state, losses, sums = eight(start(eight))
     leaves = jax.tree.leaves((state, losses, sums))
     assert all(leaf.sharding.is_fully_replicated for leaf in leaves)
     assert {len(leaf.devices()) for leaf in leaves} == {8}
