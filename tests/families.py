@@ -7,12 +7,16 @@ import pytest
 import warm
 from toy import Toy
 
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.urnet import URNet
 
 # Each has several blocks, of which two are a stack; images are 8 x 8 x 3.
 SMALL = {"plain": Plain(warm.BACKBONE), "urnet": warm.SMALL}
-# And one that the package has never seen.
-ALL = {**SMALL, "toy": Toy()}
+# Bottlenecks have projections, whose statistics a closed block still reads; and one family that
+# the package has never seen.
+BOTTLENECKS = ResNet((1, 3), width=8, classes=5, block="bottleneck", stem="imagenet")
+ALL = {**SMALL, "urnet-bottlenecks": URNet(BOTTLENECKS, reduction=1), "toy": Toy()}
 
 # The ends of each network's space; one point where there is only one.
 POINTS = [

@@ -1,10 +1,11 @@
-"""CIFAR ResNet(6n+2) with parameter-free shortcuts (He et al. 2016; SPEC section 1).
+"""ResNets for CIFAR (basic blocks) and ImageNet (bottlenecks): He et al. 2016; SPEC section 1.
 
 The equal blocks of a stage are stacked (leading axis = block) and run in one `lax.scan`, so
 compile time does not grow with depth. Names of the parameter tree, which are public:
 
     stem/{conv, bn}
-    stage1/{first, blocks}/{conv1, bn1, conv2, bn2}     `first` changes shape, `blocks` is stacked
+    stage1/{first, blocks}/{conv1, bn1, conv2, bn2}     `first` differs, `blocks` is stacked
+                            and {conv3, bn3, projection, bn_projection} of bottlenecks
     head/classifier
 """
 
@@ -17,15 +18,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jax_elastic.backbones.blocks import BLOCKS, BlockKind, BNMode, ResidualBlock
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.conv import Conv
-from jax_elastic.layers.downsample import average_pool_2x2, pad_channels
 from jax_elastic.layers.norm import BatchNorm
 
 Array = jax.Array
 PyTree = Any
+StemKind = Literal["cifar", "imagenet"]
 BlockT = TypeVar("BlockT")
-BNMode = Literal["batch", "running"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,55 +48,32 @@ class BlockSite:
     stride: int
 
 
-class BasicBlock(nn.Module):
-    """ReLU(shortcut(x) + F(x)), F = conv3x3-BN-ReLU-conv3x3-BN; (B, H, W, C) -> (B, H', W', C').
+class Stem(nn.Module):
+    """The part before the blocks: (B, H, W, channels) -> (B, H', W', features).
 
-    The shortcut (type A) has no parameters: identity, or 2x2 average pool and zero channels.
+    Attributes:
+      features: output channels.
+      kind: `cifar` is conv3x3-BN-ReLU; `imagenet` is conv7x7 of stride 2, BN, ReLU and a 3x3 max
+        pool of stride 2.
+      conv: implementation of the convolution.
     """
 
     features: int
-    stride: int = 1
-    conv: str = "canonical"
-
-    def setup(self) -> None:
-        """The block's layers."""
-        self.conv1 = Conv(self.features, 3, self.stride, self.conv)
-        self.bn1 = BatchNorm()
-        self.conv2 = Conv(self.features, 3, 1, self.conv)
-        self.bn2 = BatchNorm()
-
-    def residual(self, x: Array, bn: BNMode) -> Array:
-        """F(x), before it is added."""
-        x = nn.relu(self.bn1(self.conv1(x), bn))
-        return self.bn2(self.conv2(x), bn)
-
-    def shortcut(self, x: Array, bn: BNMode) -> Array:
-        """What F is added to; `bn` is for shortcuts that have statistics."""
-        del bn
-        if self.stride == 2:
-            x = average_pool_2x2(x)
-        return pad_channels(x, self.features)
-
-    def __call__(self, x: Array, per_block: PyTree, bn: BNMode) -> tuple[Array, PyTree]:
-        """The block; the second result (here None) is stacked over blocks by the network."""
-        del per_block
-        return nn.relu(self.shortcut(x, bn) + self.residual(x, bn)), None
-
-
-class Stem(nn.Module):
-    """conv3x3-BN-ReLU: (B, H, W, channels) -> (B, H, W, features)."""
-
-    features: int
+    kind: StemKind = "cifar"
     conv: str = "canonical"
 
     def setup(self) -> None:
         """The stem's layers."""
-        self.convolution = Conv(self.features, 3, 1, self.conv, name="conv")
+        size, stride = (3, 1) if self.kind == "cifar" else (7, 2)
+        self.convolution = Conv(self.features, size, stride, self.conv, name="conv")
         self.bn = BatchNorm()
 
     def __call__(self, x: Array, bn: BNMode) -> Array:
         """The stem of a batch; `bn` is `batch` or `running`."""
-        return nn.relu(self.bn(self.convolution(x), bn))
+        x = nn.relu(self.bn(self.convolution(x), bn))
+        if self.kind == "imagenet":
+            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+        return x
 
 
 class Head(nn.Module):
@@ -111,25 +89,26 @@ class Head(nn.Module):
 
 
 class Stage(nn.Module):
-    """`size` blocks of equal width; the first stands alone where it changes the shape."""
+    """`size` blocks of equal width; the first stands alone where it differs from the others."""
 
     size: int
     stride: int
-    block: Callable[..., nn.Module]
+    alone: bool
+    block: Callable[..., ResidualBlock]
 
     @nn.compact
     def __call__(self, x: Array, per_block: PyTree, bn: BNMode) -> tuple[Array, PyTree]:
         """Runs the blocks; `per_block` has leading axis `size`, and so has the second result."""
         outs = []
-        if _stands_alone(self.stride):
-            block = self.block(stride=self.stride, name="first")
+        if self.alone:
+            block = self.block(stride=self.stride, first=True, name="first")
             x, out = block(x, _at(per_block, 0), bn)
             outs.append(jax.tree.map(lambda a: a[None], out))
         stacked = self.size - len(outs)
         if stacked:
 
             def one(block: nn.Module, x: Array, row: PyTree) -> tuple[Array, PyTree]:
-                return cast(BasicBlock, block)(x, row, bn)
+                return cast(ResidualBlock, block)(x, row, bn)
 
             scan = nn.scan(
                 one,
@@ -138,7 +117,7 @@ class Stage(nn.Module):
                 length=stacked,
             )
             block = self.block(stride=1, name="blocks")
-            x, out = scan(block, x, _slice(per_block, len(outs), self.size))
+            x, out = scan(cast(nn.Module, block), x, _slice(per_block, len(outs), self.size))
             outs.append(out)
         return x, _concatenate(outs)
 
@@ -149,15 +128,19 @@ class ResNet:
 
     Attributes:
       stage_sizes: blocks per stage; every stage but the first halves the map and doubles the
-        width. (n, n, n) is ResNet-(6n+2).
-      width: channels of the first stage.
+        width. (n, n, n) with basic blocks is ResNet-(6n+2) for CIFAR.
+      width: channels of the stem and width of the first stage.
       classes: number of classes.
+      block: `basic`, with parameter-free shortcuts; `bottleneck`, with projections.
+      stem: `cifar` keeps the map's size, `imagenet` quarters it.
       conv: implementation of the convolutions, see `jax_elastic.layers.conv`.
     """
 
     stage_sizes: tuple[int, ...] = (5, 5, 5)
     width: int = 16
     classes: int = 10
+    block: BlockKind = "basic"
+    stem: StemKind = "cifar"
     conv: str = "canonical"
 
     def __post_init__(self) -> None:
@@ -174,46 +157,50 @@ class ResNet:
         return sum(self.stage_sizes)
 
     def features(self, stage: int) -> int:
-        """Channels of a stage, counted from 0."""
+        """Width of the blocks of a stage, counted from 0."""
         return self.width << stage
 
     def stride(self, stage: int) -> int:
         """Stride of the first block of a stage, counted from 0."""
         return 2 if stage else 1
 
+    def alone(self, stage: int) -> bool:
+        """Whether the first block of a stage differs from the others and cannot join the stack."""
+        return self.block == "bottleneck" or self.stride(stage) != 1
+
     def sites(self) -> tuple[BlockSite, ...]:
         """Where the blocks stand, in order of execution."""
         found = []
         for i, size in enumerate(self.stage_sizes):
-            name, features, stride = f"stage{i + 1}", self.features(i), self.stride(i)
-            alone = _stands_alone(stride)
+            name, features, alone = f"stage{i + 1}", self.features(i), self.alone(i)
             if alone:
-                found.append(BlockSite((name, "first"), None, i, features, stride))
+                found.append(BlockSite((name, "first"), None, i, features, self.stride(i)))
             found += [BlockSite((name, "blocks"), j, i, features, 1) for j in range(size - alone)]
         return tuple(found)
 
-    def stem(self, name: str | None = None) -> Stem:
+    def make_stem(self, name: str | None = None) -> Stem:
         """The part before the blocks."""
-        return Stem(self.width, self.conv, name=name)
+        return Stem(self.width, self.stem, self.conv, name=name)
 
-    def head(self, name: str | None = None) -> Head:
+    def make_head(self, name: str | None = None) -> Head:
         """The part after the blocks."""
         return Head(self.classes, name=name)
 
-    def block(self, site: BlockSite, make: Callable[..., BlockT]) -> BlockT:
+    def make_block(self, site: BlockSite, kind: Callable[..., BlockT]) -> BlockT:
         """The block of one site as a module of its own, for variables cut out at `site.path`."""
-        return make(features=site.features, stride=site.stride, conv=self.conv)
+        first = site.path[-1] == "first"
+        return kind(features=site.features, stride=site.stride, first=first, conv=self.conv)
 
-    def module(self, block: Callable[..., BasicBlock] = BasicBlock) -> "ResNetModule":
-        """The whole network with blocks made by `block(features, stride, conv, name)`."""
-        return ResNetModule(self, block)
+    def module(self, kind: Callable[..., ResidualBlock] | None = None) -> "ResNetModule":
+        """The whole network; its blocks are made by `kind`, or are plain ones of `self.block`."""
+        return ResNetModule(self, kind or BLOCKS[self.block])
 
 
 class ResNetModule(nn.Module):
     """The network of an architecture; see `ResNet` and the names above."""
 
     architecture: ResNet
-    block: Callable[..., BasicBlock] = BasicBlock
+    kind: Callable[..., ResidualBlock]
 
     @nn.compact
     def __call__(self, images: Array, bn: BNMode, per_block: PyTree = None) -> tuple[Array, PyTree]:
@@ -228,21 +215,17 @@ class ResNetModule(nn.Module):
           Logits float (B, classes), and what the blocks gave, stacked along a leading axis N.
         """
         net = self.architecture
-        x = net.stem(name="stem")(images, bn)
+        x = net.make_stem(name="stem")(images, bn)
         outs = []
         start = 0
         for i, size in enumerate(net.stage_sizes):
             rows = _slice(per_block, start, start + size)
-            block = partial(self.block, features=net.features(i), conv=net.conv)
-            x, out = Stage(size, net.stride(i), block, name=f"stage{i + 1}")(x, rows, bn)
+            block = partial(self.kind, features=net.features(i), conv=net.conv)
+            stage = Stage(size, net.stride(i), net.alone(i), block, name=f"stage{i + 1}")
+            x, out = stage(x, rows, bn)
             outs.append(out)
             start += size
-        return net.head(name="head")(x), _concatenate(outs)
-
-
-def _stands_alone(stride: int) -> bool:
-    """Whether a stage's first block changes the shape and so cannot join the stack."""
-    return stride != 1
+        return net.make_head(name="head")(x), _concatenate(outs)
 
 
 def _at(tree: PyTree, i: int) -> PyTree:

@@ -5,23 +5,26 @@ from typing import cast
 
 import flax.linen as nn
 
-from jax_elastic.backbones.resnet import BasicBlock
+from jax_elastic.backbones.blocks import ResidualBlock
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree
 from jax_elastic.gates import gate_mul
 
 
-class GatedBlock(BasicBlock):
-    """A residual block with its two ways through: open, and the shortcut alone."""
+class GatedBlock(nn.Module):
+    """Two ways through a residual block: open, and the shortcut alone.
 
-    def gated(self, x: Array, gates: Array, bn: BNMode) -> Array:
+    Mixed into a kind of block, which comes after it among the bases.
+    """
+
+    def gated(self: ResidualBlock, x: Array, gates: Array, bn: BNMode) -> Array:
         """ReLU(shortcut(x) + g F(x)): x (B, H, W, C), gates (B,) -> (B, H', W', C')."""
         return nn.relu(self.shortcut(x, bn) + gate_mul(gates, self.residual(x, bn)))
 
-    def open(self, x: Array) -> Array:
+    def open(self: ResidualBlock, x: Array) -> Array:
         """The block with its gate at 1, with running statistics."""
         return nn.relu(self.shortcut(x, "running") + self.residual(x, "running"))
 
-    def skip(self, x: Array) -> Array:
+    def skip(self: ResidualBlock, x: Array) -> Array:
         """The block with its gate at 0."""
         return nn.relu(self.shortcut(x, "running"))
 

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_elastic.backbones.resnet import BasicBlock, ResNet, ResNetModule
+from jax_elastic.backbones.blocks import BLOCKS, ResidualBlock
+from jax_elastic.backbones.resnet import ResNet, ResNetModule
 from jax_elastic.elastic.family import (
     Array,
     Aux,
@@ -50,11 +51,12 @@ class StemCode:
 class BlockCode:
     """A residual block that always runs: ``x`` -> ``x``."""
 
-    block: BasicBlock
+    block: ResidualBlock
 
     def open(self, own: PyTree, carry: Carry) -> Carry:
         """See `Code`."""
-        x, _ = self.block.apply(own, carry["x"], None, "running")
+        block = cast(nn.Module, self.block)
+        x, _ = block.apply(own, carry["x"], None, "running")
         return {**carry, "x": x}
 
 
@@ -202,14 +204,14 @@ class Plain:
         """Stem, blocks and head."""
         self.check(subnet)
         blocks = [self.block_segment(n) for n in range(self.backbone.num_blocks)]
-        stem = Segment("stem", StemCode(self.backbone.stem(), self.dtype), Take(("stem",)))
-        head = Segment("head", HeadCode(self.backbone.head()), Take(("head",)))
+        stem = Segment("stem", StemCode(self.backbone.make_stem(), self.dtype), Take(("stem",)))
+        head = Segment("head", HeadCode(self.backbone.make_head()), Take(("head",)))
         return (stem, *blocks, head)
 
     def block_segment(self, n: int) -> Segment:
         """The segment of block n, counted from 0."""
         site = self.backbone.sites()[n]
-        code = BlockCode(self.backbone.block(site, BasicBlock))
+        code = BlockCode(self.backbone.make_block(site, BLOCKS[self.backbone.block]))
         return Segment(f"block{n + 1}", code, Take(site.path, site.index))
 
     def fold(self, stats: PyTree, aux: Aux) -> PyTree:

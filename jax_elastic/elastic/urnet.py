@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
+from jax_elastic.backbones.blocks import BasicBlock, BlockKind, Bottleneck
 from jax_elastic.elastic.family import (
     Array,
     Aux,
@@ -94,6 +95,21 @@ class URNetBlock(GatedBlock):
         return self.gated(x, gates, bn), {"logits": logits, "gates": gates}
 
 
+class URNetBasicBlock(URNetBlock, BasicBlock):
+    """A basic block with its conditional gate."""
+
+
+class URNetBottleneck(URNetBlock, Bottleneck):
+    """A bottleneck with its conditional gate."""
+
+
+BLOCKS: dict[BlockKind, Callable[..., URNetBlock]] = {
+    "basic": URNetBasicBlock,
+    "bottleneck": URNetBottleneck,
+}
+"""The gated blocks by kind."""
+
+
 @dataclasses.dataclass(frozen=True)
 class URNet(Plain):
     """A ResNet with a conditional gate per block.
@@ -145,7 +161,7 @@ class URNet(Plain):
 
     @property
     def _block(self) -> Callable[..., URNetBlock]:
-        return partial(URNetBlock, reduction=self.reduction)
+        return partial(BLOCKS[self.backbone.block], reduction=self.reduction)
 
     def _per_block(self, budget: Array | float, soft: Array) -> PyTree:
         # Float32 also under x64: 0.6 must be the number that the draws and the engines pass.
@@ -205,7 +221,7 @@ class URNet(Plain):
     def block_segment(self, n: int) -> Segment:
         """See `Plain`; every block is gated, first blocks of stages too."""
         site = self.backbone.sites()[n]
-        code = GatedBlockCode(self.backbone.block(site, self._block))
+        code = GatedBlockCode(self.backbone.make_block(site, self._block))
         return Segment(f"block{n + 1}", code, Take(site.path, site.index), "gated")
 
 

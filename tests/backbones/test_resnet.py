@@ -6,9 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_elastic.backbones.resnet import BasicBlock, ResNet
+from jax_elastic.backbones.blocks import BasicBlock
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.segments import Take
+from jax_elastic.elastic.urnet import URNet
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.subnet import FULL
@@ -33,6 +35,32 @@ def test_parameters_and_macs_are_the_published_ones(n, params, macs):
     model = CostModel(Plain(ResNet((n, n, n))), (32, 32, 3))
     assert model.params(FULL)["params"] == params
     assert model.cost(FULL).full == macs
+
+
+# SPEC section 1: 4.089 G and 7.80 G; parameters as He et al.'s networks are known to have.
+# SPEC section 7, U1: the gates of ResNet-101 add 0.054 %.
+@pytest.mark.parametrize(
+    "sizes,params,macs,gates",
+    [
+        ((3, 4, 6, 3), 25_557_032, 4_089_184_256, 1_991_988),
+        ((3, 4, 23, 3), 44_549_160, 7_801_405_440, 4_221_300),
+    ],
+    ids=["ResNet-50", "ResNet-101"],
+)
+def test_imagenet_networks_have_the_published_parameters_and_macs(sizes, params, macs, gates):
+    backbone = ResNet(sizes, width=64, classes=1000, block="bottleneck", stem="imagenet")
+    plain = CostModel(Plain(backbone), (224, 224, 3))
+    gated = CostModel(URNet(backbone, reduction=16), (224, 224, 3)).cost(FULL)
+    assert plain.params(FULL)["params"] == params
+    assert plain.cost(FULL).full == macs
+    assert (gated.gates, gated.full - gated.gates) == (gates, macs)
+
+
+def test_every_bottleneck_but_the_first_of_a_stage_costs_the_same():
+    backbone = ResNet((3, 4, 6, 3), width=64, classes=1000, block="bottleneck", stem="imagenet")
+    blocks = CostModel(URNet(backbone, reduction=16), (224, 224, 3)).cost(FULL).blocks
+    others = [cost for n, cost in enumerate(blocks) if n not in (0, 3, 7, 13)]
+    assert set(others) == {218_365_952}
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +91,10 @@ def chain(variables, images, bn):
         return out
 
     moments = []
-    x = run(NET.stem(), Take(("stem",)), images)
+    x = run(NET.make_stem(), Take(("stem",)), images)
     for site in NET.sites():
-        x, _ = run(NET.block(site, BasicBlock), Take(site.path, site.index), x, None)
-    return NET.head().apply(Take(("head",))(variables), x), moments
+        x, _ = run(NET.make_block(site, BasicBlock), Take(site.path, site.index), x, None)
+    return NET.make_head().apply(Take(("head",))(variables), x), moments
 
 
 @pytest.mark.parametrize("bn", ["batch", "running"])
