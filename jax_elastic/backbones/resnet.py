@@ -37,7 +37,7 @@ class BlockSite:
       path: its place in the variables, e.g. ``("stage2", "blocks")``.
       index: its place in the stack, or None where it is not stacked.
       stage: counted from 0.
-      features: output channels.
+      features: width.
       stride: 1 or 2.
     """
 
