@@ -7,7 +7,7 @@ its hash and the shape and dtype of its leaves.
 
 import hashlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,11 +30,28 @@ SCHEMA = 1
 def tree_hash(tree: PyTree) -> str:
     """SHA-256 over paths, dtypes, shapes and bytes of all leaves, as hex digits."""
     digest = hashlib.sha256()
-    for path, leaf in _leaves(tree).items():
+    for path, leaf in leaves_by_path(tree).items():
         array = np.asarray(leaf)
         digest.update(f"{path} {array.dtype} {array.shape} ".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def leaves_by_path(tree: PyTree) -> dict[str, Any]:
+    """Path -> leaf, e.g. ``params/stem/conv/kernel``, in the order of `jax.tree.leaves`."""
+    pairs = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in pairs}
+
+
+def shapes_by_path(tree: PyTree) -> dict[str, str]:
+    """Path -> dtype and shape of its leaf, e.g. ``float32[3, 3, 1, 4]``."""
+    return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves_by_path(tree).items()}
+
+
+def first_few(found: Sequence[str]) -> str:
+    """A list for a message: the first five, and how many more there are."""
+    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return ", ".join(found[:5]) + more
 
 
 def abstract(items: Items, place: jax.sharding.Sharding) -> Items:
@@ -94,7 +111,7 @@ class Checkpoints:
             "step": step,
             **meta,
             "hashes": {name: tree_hash(tree) for name, tree in copied.items()},
-            "leaves": {name: _shapes(tree) for name, tree in copied.items()},
+            "leaves": {name: shapes_by_path(tree) for name, tree in copied.items()},
         }
         arrays = {name: ocp.args.StandardSave(tree) for name, tree in copied.items()}
         # Only damaged ones, skipped by `restore`, can be there; Orbax would silently keep them.
@@ -155,18 +172,9 @@ class Checkpoints:
         return items, meta
 
 
-def _leaves(tree: PyTree) -> dict[str, Any]:
-    pairs = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in pairs}
-
-
-def _shapes(tree: PyTree) -> dict[str, str]:
-    return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in _leaves(tree).items()}
-
-
 def _check_shapes(stored: dict[str, str], wanted: PyTree, what: str) -> None:
     """Names what a checkpoint lacks, what it has too much, and what has another shape."""
-    own = _shapes(wanted)
+    own = shapes_by_path(wanted)
     found = [f"{path} is missing" for path in own if path not in stored]
     found += [f"{path} is not in the network" for path in stored if path not in own]
     found += [
@@ -175,8 +183,7 @@ def _check_shapes(stored: dict[str, str], wanted: PyTree, what: str) -> None:
         if path in stored and stored[path] != own[path]
     ]
     if found:
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
         raise UsageError(
-            f"{what} is of another network: " + ", ".join(found[:5]) + more,
+            f"{what} is of another network: {first_few(found)}",
             next_step="use the config it was trained with",
         )

@@ -10,6 +10,7 @@ from jax_elastic.elastic.registry import FAMILIES, family_name
 from jax_elastic.errors import UsageError
 from jax_elastic.training.config import build, check_keys, describe, differences
 from jax_elastic.training.phases import Phase
+from jax_elastic.training.profiling import step_range
 
 SCHEMA = 1
 
@@ -56,6 +57,10 @@ class Settings:
       steps_per_dispatch: steps that one call of the compiled program does at most.
       deterministic: on GPUs, use only operations that give the same bits every time (slower);
         needed there for restarts that change nothing. The command line sets it.
+      init_from: workdir of another run, whose newest checkpoint gives the starting weights where
+        this run begins; empty: fresh ones. Phases that `pretrain` are left out then.
+      profile_steps: steps to trace into WORKDIR/profile, ``first:stop`` counted over all phases;
+        empty: none. Does not change the result, as `runtime`.
       runtime: what does not change the result.
     """
 
@@ -64,6 +69,8 @@ class Settings:
     form: Form = "sliced"
     steps_per_dispatch: int = 8
     deterministic: bool = False
+    init_from: str = ""
+    profile_steps: str = ""
     runtime: Runtime = dataclasses.field(default_factory=Runtime)
 
 
@@ -84,13 +91,27 @@ class Experiment(Settings):
             raise UsageError(f"config.seed {self.seed} is out of range", "0 to 2**32 - 1")
         if self.steps_per_dispatch < 1:
             raise UsageError(f"config.steps_per_dispatch {self.steps_per_dispatch} is below 1")
+        step_range(self.profile_steps)  # refuses what is none
         if self.form not in self.network.forms:
             raise UsageError(
                 f"this network does not support config.form {self.form!r}",
                 "one of " + ", ".join(sorted(self.network.forms)),
             )
+        self._check_phases()
+
+    @property
+    def phases_run(self) -> tuple[Phase, ...]:
+        """The phases that are run: without those that `init_from` makes needless."""
+        return tuple(phase for phase in self.phases if not (phase.pretrain and self.init_from))
+
+    def _check_phases(self) -> None:
         if not self.phases:
             raise UsageError("config.phases is empty", "one phase or more")
+        if not self.phases_run:
+            raise UsageError(
+                "config.init_from leaves no phase to run: all of config.phases are pretrain",
+                next_step="add a phase, or leave config.init_from out",
+            )
         names = [phase.name for phase in self.phases]
         if len(set(names)) < len(names):
             raise UsageError(f"config.phases has equal names: {', '.join(names)}")
@@ -159,12 +180,14 @@ def check_schema(schema: Any, what: str) -> None:
 
 
 def check_same(old: Experiment, new: Experiment, workdir: str) -> None:
-    """Refuses to go on in the workdir of another experiment; `runtime` may differ.
+    """Refuses to go on in the workdir of another experiment.
+
+    `runtime` and `profile_steps`, which do not change the result, may differ.
 
     Raises:
       UsageError: names the keys that differ.
     """
-    plain = dataclasses.replace(new, runtime=old.runtime)
+    plain = dataclasses.replace(new, runtime=old.runtime, profile_steps=old.profile_steps)
     found = differences(by_phase_name(to_config(old)), by_phase_name(to_config(plain)), "config")
     if not found and old.phases != plain.phases:
         found = ["the order of config.phases"]

@@ -38,6 +38,7 @@ class Phase:
       weight_decay: added to the gradient of every trainable parameter (L2).
       validate: whether validation is measured in this phase; not where the network is not yet
         what it will be, as a gated one before its gates are trained.
+      pretrain: left out where the run starts from other weights, `config.init_from`.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Phase:
     nesterov: bool = False
     weight_decay: float = 0.0
     validate: bool = True
+    pretrain: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "batch_size"):

@@ -1,4 +1,4 @@
-"""The directory of a run: its resolved config, checkpoints and metrics."""
+"""The directory of a run: its resolved config, checkpoints, metrics and profile."""
 
 import json
 from pathlib import Path
@@ -16,6 +16,7 @@ from jax_elastic.training.experiment import Experiment, check_same, from_config,
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 METRICS = "metrics.jsonl"
+PROFILE = "profile"
 
 
 def claim(workdir: Path, experiment: Experiment) -> None:
@@ -25,7 +26,7 @@ def claim(workdir: Path, experiment: Experiment) -> None:
     may be corrected.
 
     Raises:
-      UsageError: the workdir belongs to another experiment (`runtime` may differ).
+      UsageError: the workdir belongs to another experiment (see `check_same`).
     """
     if workdir.exists() and not workdir.is_dir():
         raise UsageError(f"--workdir={workdir} is a file", "a directory, or a name for a new one")

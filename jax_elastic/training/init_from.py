@@ -1,0 +1,157 @@
+"""Starting weights from another run: ``--config.init_from=WORKDIR``.
+
+Leaves of parameters and statistics go together by their path. What only one side has is not
+silently left out: it is told, in lines and as a metric row of kind ``start``.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_elastic.elastic.family import Variables
+from jax_elastic.errors import UsageError
+from jax_elastic.training.checkpoint import Meta, first_few, leaves_by_path, shapes_by_path
+from jax_elastic.training.metrics import Row
+from jax_elastic.training.phases import Phase
+from jax_elastic.training.workdir import load_variables, read_config
+
+PyTree = Any
+
+
+class Match(NamedTuple):
+    """How the leaves of a network and of a checkpoint go together, as paths.
+
+    Attributes:
+      taken: what both have.
+      fresh: what the checkpoint lacks; it stays as it was initialised.
+      dropped: what the network lacks.
+    """
+
+    taken: tuple[str, ...]
+    fresh: tuple[str, ...]
+    dropped: tuple[str, ...]
+
+
+class Start(NamedTuple):
+    """Where a run starts.
+
+    Attributes:
+      variables: the starting weights.
+      row: of kind ``start``: `init_from`, its `init_step` and `init_hash`, how many leaves were
+        `taken`, and the paths of those that are `fresh` or were `dropped`.
+      lines: the same for the terminal.
+    """
+
+    variables: Variables
+    row: Row
+    lines: tuple[str, ...]
+
+
+def start_from(
+    workdir: str, fresh: Variables, phases: tuple[Phase, ...], place: jax.sharding.Sharding
+) -> Start:
+    """Takes over what fits from the newest whole checkpoint of another run.
+
+    Args:
+      workdir: of the other run; its network may be another one.
+      fresh: the variables as this network initialises them.
+      phases: those that will be run.
+      place: where the variables are put, in memory of their own, so that they may be donated.
+
+    Raises:
+      UsageError: no workdir or no whole checkpoint; no leaf in common; a common one of another
+        shape or dtype; a parameter that is not in the checkpoint and that no phase trains.
+    """
+    found, meta = _read(workdir)
+    match = match_leaves(fresh, found, workdir)
+    _check_trained(match, phases, workdir)
+    others = leaves_by_path(found)
+    own, structure = jax.tree.flatten(fresh)
+    merged = [others.get(path, leaf) for path, leaf in zip(leaves_by_path(fresh), own, strict=True)]
+    # Copied by a program, because a buffer of `device_put` may be shared with its source.
+    copy = jax.jit(lambda leaves: jax.tree.map(jnp.copy, leaves), out_shardings=place)
+    variables = jax.tree.unflatten(structure, copy(jax.device_get(merged)))
+    return Start(variables, _row(workdir, meta, match), _lines(workdir, meta, match))
+
+
+def match_leaves(own: PyTree, found: PyTree, workdir: str) -> Match:
+    """Matches the leaves of a network with those that were found in a workdir.
+
+    Raises:
+      UsageError: they have no path in common, or one with another shape or dtype.
+    """
+    here, there = shapes_by_path(own), shapes_by_path(found)
+    taken = tuple(path for path in here if path in there)
+    if not taken:
+        raise UsageError(
+            f"config.init_from={workdir} has no leaf in common with this network",
+            f"it has {first_few(list(there))}; the network {first_few(list(here))}",
+        )
+    other = [
+        f"{path} is {there[path]} there and {here[path]} here"
+        for path in taken
+        if there[path] != here[path]
+    ]
+    if other:
+        raise UsageError(
+            f"config.init_from={workdir} does not fit this network: {first_few(other)}",
+            next_step="take a run of the same backbone and classes, or change config.network",
+        )
+    return Match(
+        taken,
+        fresh=tuple(path for path in here if path not in there),
+        dropped=tuple(path for path in there if path not in here),
+    )
+
+
+def _read(workdir: str) -> tuple[Variables, Meta]:
+    try:
+        return load_variables(Path(workdir), read_config(Path(workdir)))
+    except UsageError as error:
+        raise UsageError(f"config.init_from: {error}") from None
+
+
+def _check_trained(match: Match, phases: tuple[Phase, ...], workdir: str) -> None:
+    """Refuses parameters that would be noise for ever."""
+    params = [path.removeprefix("params/") for path in match.fresh if path.startswith("params/")]
+    never = [
+        path for path in params if not any(re.search(phase.trainable, path) for phase in phases)
+    ]
+    if never:
+        names = ", ".join(phase.name for phase in phases)
+        raise UsageError(
+            f"config.init_from={workdir} lacks {first_few(never)}, which no phase that is run "
+            f"({names}) trains",
+            next_step="take a run that has them, or add a phase that trains them",
+        )
+
+
+def _row(workdir: str, meta: Meta, match: Match) -> Row:
+    return {
+        "kind": "start",
+        "step": 0,
+        "init_from": workdir,
+        "init_step": meta["step"],
+        "init_hash": meta["hashes"]["variables"],
+        "taken": len(match.taken),
+        "fresh": list(match.fresh),
+        "dropped": list(match.dropped),
+    }
+
+
+def _lines(workdir: str, meta: Meta, match: Match) -> tuple[str, ...]:
+    hashed = meta["hashes"]["variables"]
+    lines = [
+        f"starting from {workdir}, step {meta['step']}, variables {hashed}: "
+        f"{len(match.taken)} leaves taken"
+    ]
+    for paths, told in (
+        (match.fresh, "leaves of this network are not there and stay fresh"),
+        (match.dropped, "leaves of that network are not here and are dropped"),
+    ):
+        if paths:
+            lines.append(f"{len(paths)} {told}: {first_few(paths)}")
+    return tuple(lines)
