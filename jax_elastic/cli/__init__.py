@@ -5,10 +5,12 @@ end in `run`, the only place that turns a `UsageError` into one line and exit co
 """
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 
 from jax_elastic.errors import UsageError
+from jax_elastic.training.stop import Stopped
 
 COMMANDS = {
     "train": "train a network from a config, or go on with its workdir",
@@ -36,6 +38,9 @@ def run(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
         return 130
+    except Stopped as stopped:
+        print(f"{stopped}; the same command goes on", file=sys.stderr)
+        return 128 + signal.SIGTERM  # what a shell says of a process that SIGTERM ended
 
 
 def _usage() -> str:

@@ -12,11 +12,13 @@ from jax_elastic.elastic.family import Variables
 from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.loop import Validate, train
+from jax_elastic.training.stop import on_sigterm
 from jax_elastic.training.workdir import claim
 
 DEFAULT_CONFIG = "configs/urnet_digits.py"
 ABOUT = f"""\
 Trains a network; started again with the same workdir it goes on from the newest checkpoint.
+SIGTERM saves a checkpoint first.
 {CONFIG_HELP}
 without --config: {DEFAULT_CONFIG}"""
 
@@ -36,7 +38,8 @@ def main(argv: list[str]) -> None:
     configure(values, experiment.deterministic)
     workdir = Path(values.workdir or Path("runs") / name)
     claim(workdir, experiment)
-    train(experiment, workdir, _validator(experiment))
+    with on_sigterm() as stop:
+        train(experiment, workdir, _validator(experiment), stop=stop)
     print(f"trained: {workdir}; next: python eval.py --workdir={workdir}")
 
 

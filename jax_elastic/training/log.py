@@ -1,6 +1,5 @@
 """What the loop says while it runs: metric rows, progress lines, and that a run diverged."""
 
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +7,7 @@ import jax
 import numpy as np
 
 from jax_elastic.errors import UsageError
+from jax_elastic.training.clock import Clock
 from jax_elastic.training.metrics import MetricsFile, means, progress_line
 from jax_elastic.training.phases import Span
 
@@ -54,7 +54,8 @@ class Dispatch(NamedTuple):
 class Log:
     """Reads the metrics of a dispatch after the next one has started, so nothing ever waits.
 
-    Sums are added up until a row is `due`; the row is written when its last dispatch is read.
+    Sums are added up until a row is `due`; the row is written when its last dispatch is read. It
+    has `seconds`, the training time so far, and a speed since the row before.
 
     Args:
       metrics: gets the rows.
@@ -62,6 +63,7 @@ class Log:
       span: the phase that is trained.
       last: the last phase of the run, for the time to go.
       good: the newest checkpoint's step, for the error of a run that diverges.
+      clock: of the run; who dispatches lets it run, `drain` makes it stand.
     """
 
     def __init__(
@@ -71,14 +73,14 @@ class Log:
         span: Span,
         last: Span,
         good: Callable[[], int | None],
+        clock: Clock,
     ):
         self._metrics, self._report = metrics, report
         self._span, self._last, self._good = span, last, good
         self._pending: tuple[Dispatch, bool] | None = None
         self._total: dict[str, tuple[float, float]] = {}
         self._steps = 0
-        self._clock: float | None = None  # set once compiled, so that speed leaves it out
-        self._timed = 0
+        self._clock, self._seconds = clock, clock.seconds
 
     def dispatched(self, dispatch: Dispatch, due: bool) -> None:
         """Takes the results of a dispatch and reads those of the one before.
@@ -87,22 +89,19 @@ class Log:
           dispatch: the results.
           due: whether a row ends with it.
         """
-        self.drain()
+        self._read()
         self._pending = dispatch, due
 
     def drain(self) -> None:
-        """Reads everything there is, waiting for the device."""
-        if self._pending is not None:
-            self._read(*self._pending)
-            self._pending = None
+        """Reads everything there is, waiting for the device, and makes the clock stand."""
+        self._read()
+        self._clock.stand()
 
-    def restart_clock(self) -> None:
-        """Leaves the time since the last row out of the next one's speed."""
-        if self._clock is not None:
-            self._clock = time.monotonic()
-
-    def _read(self, dispatch: Dispatch, due: bool) -> None:
-        step, n, device_losses, device_sums = dispatch
+    def _read(self) -> None:
+        if self._pending is None:
+            return
+        (step, n, device_losses, device_sums), due = self._pending
+        self._pending = None
         losses, sums = jax.device_get((device_losses, device_sums))
         bad = np.flatnonzero(~np.isfinite(losses[:n]))
         if bad.size:
@@ -112,17 +111,13 @@ class Log:
             old = self._total.get(name, (0.0, 0.0))
             self._total[name] = (old[0] + total, old[1] + count)
         self._steps += n
-        self._timed += n if self._clock is not None else 0
-        if self._clock is None:
-            self._clock = time.monotonic()
         if due:
             self._write(step)
 
     def _write(self, step: int) -> None:
         span, last = self._span, self._last
-        assert self._clock is not None
-        now = time.monotonic()
-        speed = self._timed / max(now - self._clock, 1e-9) if self._timed else None
+        seconds = self._clock.seconds
+        speed = self._steps / max(seconds - self._seconds, 1e-9)
         row = {
             "kind": "train",
             "step": step,
@@ -130,10 +125,11 @@ class Log:
             "epoch": span.when(step).epoch,
             "steps": self._steps,
             **means(self._total),
-            "images_per_second": speed and speed * span.phase.batch_size,
-            "seconds_to_go": speed and (last.stop - step) / speed,
+            "seconds": seconds,
+            "images_per_second": speed * span.phase.batch_size,
+            "seconds_to_go": (last.stop - step) / speed,
         }
         self._metrics.append(row)
         epochs = last.start_epoch + last.steps / last.steps_per_epoch
         self._report(progress_line(row, last.stop, epochs))
-        self._total, self._steps, self._timed, self._clock = {}, 0, 0, now
+        self._total, self._steps, self._seconds = {}, 0, seconds

@@ -8,7 +8,6 @@ save: a run that was killed goes on from its newest checkpoint to the same final
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,22 +16,24 @@ from jax.sharding import Mesh
 
 from jax_elastic import rng
 from jax_elastic.data.datasets import Dataset, load
-from jax_elastic.data.order import batch_ids
-from jax_elastic.elastic.family import Draw, Variables
+from jax_elastic.elastic.family import Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract, tree_hash
+from jax_elastic.training.clock import Clock
 from jax_elastic.training.experiment import Experiment
+from jax_elastic.training.feed import Feed, Portion
+from jax_elastic.training.init_from import start_from
 from jax_elastic.training.log import Dispatch, Log, diverged
-from jax_elastic.training.mesh import check_batch_size, make_mesh, replicated, sharded
+from jax_elastic.training.mesh import check_batch_size, make_mesh, replicated
 from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Span, make_optimizer, spans
+from jax_elastic.training.profiling import Profiler, step_range
 from jax_elastic.training.state import TrainState, is_finite
-from jax_elastic.training.step import Chunk, Draws, make_chunk, make_step
-from jax_elastic.training.sum_of_grads import stack_draws
+from jax_elastic.training.step import Chunk, Sums, make_chunk, make_step
+from jax_elastic.training.stop import Stop, Stopped
 from jax_elastic.training.trainable import partition
-from jax_elastic.training.workdir import CHECKPOINTS, METRICS
+from jax_elastic.training.workdir import CHECKPOINTS, METRICS, PROFILE
 
-PyTree = Any
 Validate = Callable[[Variables], Mapping[str, float]]
 
 
@@ -47,6 +48,7 @@ def train(
     validate: Validate | None = None,
     devices: Sequence[jax.Device] | None = None,
     report: Callable[[str], None] = say,
+    stop: Stop | None = None,
 ) -> TrainState:
     """Trains to the end of the last phase, from the newest checkpoint in `workdir` if any.
 
@@ -56,6 +58,8 @@ def train(
       validate: variables -> numbers for the metrics; called in phases that want it.
       devices: to train on; None for all.
       report: gets each line for the terminal.
+      stop: asked after each dispatch; true: save and raise `Stopped`, unless nothing is left to
+        do. Each call of `train` gets some way, however soon it is asked to stop.
 
     Returns:
       The final state, replicated over the devices.
@@ -63,9 +67,11 @@ def train(
     Raises:
       UsageError: see `Experiment`, `load` and `Checkpoints.restore`.
       NonFiniteLossError: a loss is not finite.
+      Stopped: `stop` was true; called again, `train` goes on to the same final bits.
     """
-    run = _Run(experiment, workdir, validate, devices, report)
-    with Checkpoints(workdir / CHECKPOINTS, experiment.runtime.keep) as checkpoints:
+    run = _Run(experiment, workdir, validate, devices, report, stop)
+    keep = experiment.runtime.keep
+    with Checkpoints(workdir / CHECKPOINTS, keep) as checkpoints, run.profiler:
         state, first = run.start(checkpoints)
         for span in run.spans[first:]:
             if int(state.step) == span.start:
@@ -77,7 +83,7 @@ def train(
 
 
 class _Run:
-    """What stays the same through a run: experiment, devices, resident data, time line."""
+    """What stays the same through a run: experiment, devices, resident data, time line, clock."""
 
     def __init__(
         self,
@@ -86,29 +92,31 @@ class _Run:
         validate: Validate | None,
         devices: Sequence[jax.Device] | None,
         report: Callable[[str], None],
+        stop: Stop | None,
     ):
         self.experiment = experiment
-        self.validate = validate
-        self.report = report
+        self.validate, self.report, self.stop = validate, report, stop
         self.metrics = MetricsFile(workdir / METRICS)
         self.mesh: Mesh = make_mesh(devices)
-        self.data: Dataset = load(experiment.data, "train")
-        if self.data.classes[: len(experiment.network.classes)] != experiment.network.classes:
+        data = load(experiment.data, "train")
+        self._check(data)
+        self.spans = spans(experiment.phases_run, len(data))
+        self.profiler = Profiler(step_range(experiment.profile_steps), workdir / PROFILE)
+        self.feed = Feed(experiment, data, self.mesh, self.profiler.borders)
+        self.clock = Clock()
+
+    def _check(self, data: Dataset) -> None:
+        """Refuses what does not fit together before anything is done."""
+        classes = self.experiment.network.classes
+        if data.classes[: len(classes)] != classes:
             raise UsageError(
-                f"the network has {experiment.network.classes} classes, "
-                f"{self.data.name} has {self.data.classes}",
+                f"the network has {classes} classes, {data.name} has {data.classes}",
                 next_step="set the classes of config.network to the data's",
             )
         params = jax.eval_shape(self._init, np.uint32(0)).params
-        for phase in experiment.phases:
+        for phase in self.experiment.phases_run:
             check_batch_size(phase.batch_size, self.mesh, phase.name)
             partition(params, phase.trainable)  # refuses a pattern that matches nothing
-        self.spans = spans(experiment.phases, len(self.data))
-        everywhere = replicated(self.mesh)
-        self.arrays = {
-            "image": jax.device_put(self.data.images, everywhere),
-            "labels": jax.device_put(self.data.labels, everywhere),
-        }
 
     def start(self, checkpoints: Checkpoints) -> tuple[TrainState, int]:
         """The state to go on from, and the index of the phase it goes on with."""
@@ -116,10 +124,11 @@ class _Run:
         restored = checkpoints.restore(lambda meta: self._targets(meta, fresh))
         if restored is None:
             self.metrics.cut_back(-1)
-            return fresh, 0
+            return self._begin(fresh), 0
         items, meta = restored
         step, index = int(meta["step"]), int(meta["phase"])
         self.metrics.cut_back(step)
+        self.clock = Clock(meta.get("seconds", 0.0))  # older checkpoints have none
         self.report(f"resuming at step {step} of {self.spans[-1].stop}")
         state = fresh._replace(
             **items["variables"],
@@ -128,6 +137,21 @@ class _Run:
         )
         # A checkpoint at a phase's last step belongs to that phase, which is over.
         return state, index + (step == self.spans[index].stop)
+
+    def _begin(self, fresh: TrainState) -> TrainState:
+        """The state at step 0: fresh, or with the weights of another run."""
+        if not self.experiment.init_from:
+            return fresh
+        start = start_from(
+            self.experiment.init_from,
+            fresh.variables,
+            self.experiment.phases_run,
+            replicated(self.mesh),
+        )
+        self.metrics.append(start.row)
+        for line in start.lines:
+            self.report(line)
+        return fresh._replace(**start.variables)
 
     def _init(self, seed: jax.Array) -> TrainState:
         images = jnp.zeros((1, *self.experiment.data.image_shape), jnp.float32)
@@ -158,32 +182,65 @@ class _Run:
         if not is_finite((state.variables, state.opt_state)):
             what = f"the state is not finite after step {int(state.step)}"
             raise diverged(what, span, checkpoints.finished())
-        meta = {"phase": span.index, "phase_name": span.phase.name}
+        meta = {
+            "phase": span.index,
+            "phase_name": span.phase.name,
+            "seconds": self.clock.seconds,
+        }
         items = {"variables": state.variables, "opt_state": state.opt_state}
         checkpoints.save(int(state.step), items, meta)
 
     def phase(self, span: Span, state: TrainState, checkpoints: Checkpoints) -> TrainState:
         """Trains one phase to its end."""
-        chunk = self._compile(span)
-        log = Log(self.metrics, self.report, span, self.spans[-1], checkpoints.finished)
+        chunk = self._program(span)
+        last, good = self.spans[-1], checkpoints.finished
+        log = Log(self.metrics, self.report, span, last, good, self.clock)
+        compiled = set()
         step = int(state.step)
         while step < span.stop:
-            ids, draws, n = self._next(span, step)
-            state, losses, sums = chunk(state, self.arrays, ids, draws, np.int32(n))
-            step += n
-            validates, saves = self._validates(span, step), self._saves(span, step)
+            portion = self.feed.portion(span, step)
+            if portion.structure not in compiled:
+                log.drain()
+                state = self._compile(chunk, state, portion)
+                compiled.add(portion.structure)
+            if self.profiler.turns(step):
+                log.drain()
+                self.profiler.turn()
+            self.clock.run()
+            with self.profiler.mark(step):
+                state, losses, sums = self._dispatch(chunk, state, portion, portion.n)
+            step += portion.n
+            stops = step < last.stop and self.stop is not None and self.stop()
+            validates, saves = self._validates(span, step), stops or self._saves(span, step)
             due = validates or saves or step % self.experiment.runtime.log_every == 0
-            log.dispatched(Dispatch(step, n, losses, sums), due)
+            log.dispatched(Dispatch(step, portion.n, losses, sums), due)
             if validates:
                 log.drain()
                 self._validate(span, step, state)
-                log.restart_clock()
             if saves:
                 # Only a state whose losses are known to be finite may become a checkpoint.
                 log.drain()
                 self._save(span, state, checkpoints)
-                log.restart_clock()
+            if stops:
+                checkpoints.wait()
+                raise Stopped(step)
         return state
+
+    def _program(self, span: Span) -> Chunk:
+        experiment, optimizer = self.experiment, make_optimizer(span)
+        step = make_step(experiment.network, span.phase, optimizer, experiment.form)
+        return make_chunk(step, experiment.data, experiment.network.classes, self.mesh)
+
+    def _compile(self, chunk: Chunk, state: TrainState, portion: Portion) -> TrainState:
+        """Compiles by doing no step: the state, handed back bit for bit, once that is done."""
+        state, losses, _ = self._dispatch(chunk, state, portion, 0)
+        losses.block_until_ready()
+        return state
+
+    def _dispatch(
+        self, chunk: Chunk, state: TrainState, portion: Portion, n: int
+    ) -> tuple[TrainState, jax.Array, Sums]:
+        return chunk(state, self.feed.arrays, portion.ids, portion.draws, np.int32(n))
 
     def _validates(self, span: Span, step: int) -> bool:
         if self.validate is None or not span.phase.validate:
@@ -194,52 +251,6 @@ class _Run:
     def _saves(self, span: Span, step: int) -> bool:
         return step == span.stop or step % self.experiment.runtime.save_every == 0
 
-    def _compile(self, span: Span) -> Chunk:
-        experiment = self.experiment
-        step = make_step(
-            experiment.network,
-            span.phase,
-            make_optimizer(span),
-            experiment.form,
-        )
-        classes = experiment.network.classes
-        return make_chunk(step, experiment.data, classes, self.mesh)
-
-    def _next(self, span: Span, step: int) -> tuple[jax.Array, Draws, int]:
-        """Images and draws of the next dispatch, and how many steps it does.
-
-        It ends at the next boundary of any kind, or where the draws' structure changes. Rows
-        are padded to a full dispatch.
-        """
-        experiment, runtime = self.experiment, self.experiment.runtime
-        k = experiment.steps_per_dispatch
-        grid = [k, runtime.log_every, runtime.save_every, runtime.validate_every or k]
-        stop = min(span.stop, *((step // every + 1) * every for every in grid))
-        draws: list[Draws] = []
-        for s in range(step, stop):
-            draw = self._draw(span, s)
-            if draws and not _same_structure(draw, draws[0]):
-                break
-            draws.append(draw)
-        n = len(draws)
-        batch = span.phase.batch_size
-        ids = np.zeros((k, batch), np.int32)
-        for i in range(n):
-            ids[i] = batch_ids(
-                experiment.seed, span.index, step + i - span.start, len(self.data), batch
-            )
-        padded = draws + [draws[-1]] * (k - n)
-        stacked: Draws = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
-        return jax.device_put(ids, sharded(self.mesh, axis=1)), stacked, n
-
-    def _draw(self, span: Span, step: int) -> Draws:
-        experiment = self.experiment
-        generator = rng.host(experiment.seed, rng.Stream.DRAWS, step)
-        draws: tuple[Draw, ...] = experiment.network.draws(generator, span.when(step))
-        if experiment.form == "sliced":
-            return draws
-        return stack_draws(draws, experiment.network.subnets)
-
     def _validate(self, span: Span, step: int, state: TrainState) -> None:
         assert self.validate is not None
         found = dict(self.validate(state.variables))
@@ -247,8 +258,3 @@ class _Run:
         self.metrics.append({**where, **found})
         shown = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
         self.report(f"{span.phase.name:>8}  step {step}  validation  {shown}")
-
-
-def _same_structure(a: PyTree, b: PyTree) -> bool:
-    structure: Any = jax.tree.structure(a)
-    return bool(structure == jax.tree.structure(b))

@@ -50,22 +50,19 @@ def means(sums: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:
 
 def progress_line(row: Row, total_steps: int, epochs: float) -> str:
     """One line for the terminal: place, time to go, speed, and the means of `row`."""
-    speed = row["images_per_second"]
     shown = {"loss": "{:.4f}", "top1": "{:.1%}", "usage": "{:.1%}", "budget": "{:.2f}"}
     parts = [
         f"{row['phase']:>8}",
         f"step {row['step']}/{total_steps}",
         f"epoch {row['epoch']:.1f}/{epochs:.1f}",
         f"ETA {_clock(row['seconds_to_go'])}",
-        f"{speed:,.0f} images/s" if speed else "compiling",
+        f"{row['images_per_second']:,.0f} images/s",
     ]
     parts += [f"{name} {form.format(row[name])}" for name, form in shown.items() if name in row]
     return "  ".join(parts)
 
 
-def _clock(seconds: float | None) -> str:
-    if seconds is None:
-        return "-:--"
+def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -10,6 +10,7 @@ from toy import Toy
 
 from jax_elastic.data.datasets import DataConfig, load
 from jax_elastic.training import loop
+from jax_elastic.training.clock import Clock
 from jax_elastic.training.experiment import Experiment, Runtime
 from jax_elastic.training.log import Dispatch, Log, NonFiniteLossError
 from jax_elastic.training.phases import Phase, spans
@@ -25,7 +26,7 @@ FIRST, LAST = spans(
 )
 
 
-class Clock:
+class Time:
     """Stands still until it is turned."""
 
     def __init__(self):
@@ -47,10 +48,16 @@ class OnDevice:
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(time, "monotonic", clock)
-    return clock
+def now(monkeypatch):
+    now = Time()
+    monkeypatch.setattr(time, "monotonic", now)
+    return now
+
+
+@pytest.fixture
+def clock(now):
+    """Of a run that has trained for 50 seconds."""
+    return Clock(50.0)
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def rows():
 
 @pytest.fixture
 def log(rows, clock):
-    return Log(rows, lambda line: None, FIRST, LAST, lambda: None)
+    return Log(rows, lambda line: None, FIRST, LAST, lambda: None, clock)
 
 
 def dispatch(step, n, losses=None, **sums):
@@ -94,22 +101,25 @@ def test_the_loop_starts_a_dispatch_before_it_reads_the_one_before(tmp_path, mon
         chunk = make_chunk(*arguments)
 
         def start(state, *rest):
-            step = int(state.step)
-            events.append(f"start {step}")
+            step, n = int(state.step), rest[-1]
             state, losses, sums = chunk(state, *rest)
+            if n == 0:  # only compiles
+                return state, losses, sums
+            events.append(f"start {step}")
             return state, OnDevice(losses, step, events), sums
 
         return start
 
     monkeypatch.setattr(loop, "make_chunk", recording)
     data = DataConfig()
-    phase = Phase("all", 8 * BATCH / len(load(data, "train")), "both", 0.1, batch_size=BATCH)
+    # One draw a step: two would have to be compiled in either order, and be waited for.
+    phase = Phase("all", 8 * BATCH / len(load(data, "train")), "shallow", 0.1, batch_size=BATCH)
     runtime = Runtime(log_every=2)
     experiment = Experiment(network=Toy(), phases=(phase,), data=data, runtime=runtime)
     loop.train(experiment, tmp_path, None, jax.devices()[:1], lambda line: None)
     started = [i for i, event in enumerate(events) if event.startswith("start")]
     steps = [events[i].removeprefix("start ") for i in started]
-    assert len(steps) >= 4  # a dispatch ends at each row, and where the order of the draws changes
+    assert len(steps) == 4  # a dispatch ends at each row
     expected = [f"start {steps[0]}"]
     for before, after in itertools.pairwise(steps):
         expected += [f"start {after}", f"read {before}"]
@@ -135,38 +145,40 @@ def test_sums_and_counts_add_up_over_dispatches_and_begin_anew_after_a_row(log, 
     assert [(row["ce"], row.get("usage")) for row in rows] == [(1.0, 0.75), (5.0, None)]
 
 
-def test_speed_and_time_to_go_are_exact_and_leave_out_the_first_dispatch(log, rows, clock):
-    clock.now += 500  # compiling
+def test_seconds_speed_and_time_to_go_are_exact(log, rows, now, clock):
+    clock.run()
     log.dispatched(dispatch(2, 2), due=False)
+    now.now += 3
+    log.dispatched(dispatch(8, 6), due=True)
+    now.now += 1
     log.drain()
-    clock.now += 3
-    log.dispatched(dispatch(4, 2), due=False)
-    log.drain()
-    clock.now += 1
-    log.dispatched(dispatch(8, 4), due=True)
-    log.drain()
-    # 6 steps of 16 images in 4 seconds; 8 steps are left, in both phases.
-    assert rows[0]["images_per_second"] == 6 * BATCH / 4
-    assert rows[0]["seconds_to_go"] == 8 / (6 / 4)
+    # 8 steps of 16 images in 4 seconds after the first 50; 8 steps are left, in both phases.
+    assert rows[0]["seconds"] == 54
+    assert rows[0]["images_per_second"] == 8 * BATCH / 4
+    assert rows[0]["seconds_to_go"] == 8 / (8 / 4)
 
 
-def test_the_speed_of_a_row_counts_from_the_row_before(log, rows, clock):
-    for step, seconds in [(2, 500), (4, 8), (6, 0.5)]:
-        clock.now += seconds
-        log.dispatched(dispatch(step, 2), due=True)
-        log.drain()
-    assert [row["images_per_second"] for row in rows] == [None, 2 * BATCH / 8, 2 * BATCH / 0.5]
-    assert [row["seconds_to_go"] for row in rows] == [None, 12 / (2 / 8), 10 / (2 / 0.5)]
-
-
-def test_validating_and_saving_do_not_count_as_training_time(log, rows, clock):
+def test_the_speed_of_a_row_counts_from_the_row_before(log, rows, now, clock):
+    clock.run()
     log.dispatched(dispatch(2, 2), due=True)
+    for step, seconds in [(4, 8), (6, 0.5)]:
+        now.now += seconds
+        log.dispatched(dispatch(step, 2), due=True)
+    assert [row["images_per_second"] for row in rows] == [2 * BATCH / 8, 2 * BATCH / 0.5]
+    assert [row["seconds_to_go"] for row in rows] == [14 / (2 / 8), 12 / (2 / 0.5)]
+
+
+def test_after_a_drain_the_clock_stands_until_the_next_dispatch(log, rows, now, clock):
+    clock.run()
+    log.dispatched(dispatch(2, 2), due=True)
+    now.now += 1
     log.drain()
-    clock.now += 100
-    log.restart_clock()
-    clock.now += 2
+    now.now += 100  # validating, saving, compiling
+    clock.run()
     log.dispatched(dispatch(4, 2), due=True)
+    now.now += 2
     log.drain()
+    assert [row["seconds"] for row in rows] == [51, 53]
     assert rows[1]["images_per_second"] == 2 * BATCH / 2
 
 

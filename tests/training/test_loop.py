@@ -26,7 +26,7 @@ DATA = DataConfig()
 BATCH, BASE, GATES = 16, 5, 5
 STEPS = BASE + GATES
 RUNTIME = Runtime(log_every=1, save_every=3)
-SPEED = ("images_per_second", "seconds_to_go")
+SPEED = ("seconds", "images_per_second", "seconds_to_go")
 
 
 def phase(name, steps, objective, learning_rate=0.1, **fields):

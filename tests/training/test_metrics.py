@@ -81,7 +81,3 @@ def test_a_progress_line_gives_place_time_speed_and_means():
 )
 def test_the_time_to_go_is_a_clock(seconds, shown):
     assert f"ETA {shown}  " in line(seconds_to_go=seconds)
-
-
-def test_before_a_speed_is_known_the_line_says_compiling():
-    assert "ETA -:--  compiling  loss" in line(images_per_second=None, seconds_to_go=None)

@@ -1,0 +1,154 @@
+"""The clock: what counts as training time, in one process and over restarts."""
+
+import time
+
+import jax
+import numpy as np
+import pytest
+from toy import Toy
+
+from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.training import loop
+from jax_elastic.training.checkpoint import Checkpoints, tree_hash
+from jax_elastic.training.clock import Clock
+from jax_elastic.training.experiment import Experiment, Runtime
+from jax_elastic.training.metrics import MetricsFile
+from jax_elastic.training.phases import Phase
+from jax_elastic.training.step import make_chunk
+from jax_elastic.training.stop import Stopped
+
+BATCH, DATA = 16, DataConfig()
+COMPILING, SLOW, STEP = 1000.0, 100.0, 1.0
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """The time, which only the test turns."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_a_clock_counts_only_while_it_runs(now):
+    clock = Clock()
+    for _ in range(2):
+        now[0] += 100
+        clock.run()
+        now[0] += 1
+        clock.stand()
+    now[0] += 100
+    assert clock.seconds == 2
+
+
+def test_running_and_standing_twice_are_running_and_standing(now):
+    clock = Clock()
+    clock.run()
+    now[0] += 1
+    clock.run()
+    now[0] += 1
+    clock.stand()
+    clock.stand()
+    assert clock.seconds == 2
+
+
+def test_a_clock_goes_on_from_the_seconds_that_were_kept(now):
+    clock = Clock(7.0)
+    clock.run()
+    now[0] += 1
+    assert clock.seconds == 8
+
+
+@pytest.fixture
+def world(now, monkeypatch):
+    """A world in which a step takes 1 second, a compilation 1000, a save or validation 100."""
+
+    def slow_chunk(*arguments):
+        chunk = make_chunk(*arguments)
+
+        def run(state, arrays, ids, draws, n):
+            found = chunk(state, arrays, ids, draws, n)
+            now[0] += STEP * int(n) if n else COMPILING
+            return found
+
+        return run
+
+    save = Checkpoints.save
+
+    def slow_save(*arguments):
+        now[0] += SLOW
+        save(*arguments)
+
+    monkeypatch.setattr(loop, "make_chunk", slow_chunk)
+    monkeypatch.setattr(Checkpoints, "save", slow_save)
+
+    def slow_validation(variables):
+        now[0] += SLOW
+        return {}
+
+    return slow_validation
+
+
+def experiment():
+    epochs = 5 * BATCH / len(load(DATA, "train"))
+    phases = tuple(Phase(name, epochs, "both", 0.1, batch_size=BATCH) for name in "ab")
+    runtime = Runtime(log_every=1, save_every=3, validate_every=2)
+    return Experiment(network=Toy(), phases=phases, data=DATA, runtime=runtime)
+
+
+def run(workdir, validate, stop=None):
+    devices = jax.devices()[:1]
+    return loop.train(experiment(), workdir, validate, devices, lambda line: None, stop)
+
+
+def seconds(workdir):
+    rows = MetricsFile(workdir / "metrics.jsonl").rows()
+    return [row["seconds"] for row in rows if row["kind"] == "train"]
+
+
+def test_rows_tell_training_time_over_all_phases_and_nothing_else(world, tmp_path):
+    run(tmp_path, world)
+    # A row may be read after the next dispatch has begun, which takes a second here.
+    np.testing.assert_allclose(seconds(tmp_path), np.arange(1, 11), atol=STEP)
+    assert seconds(tmp_path)[-1] == 10
+
+
+def test_training_time_goes_on_after_a_restart(world, tmp_path):
+    with pytest.raises(Stopped):
+        run(tmp_path, world, stop=lambda: True)
+    run(tmp_path, world)
+    assert seconds(tmp_path)[-1] == 10
+
+
+def test_a_checkpoint_that_does_not_tell_the_time_counts_from_zero(world, tmp_path, monkeypatch):
+    save = Checkpoints.save
+
+    def timeless(self, step, items, meta):
+        save(self, step, items, {key: meta[key] for key in meta if key != "seconds"})
+
+    with monkeypatch.context() as context, pytest.raises(Stopped):
+        context.setattr(Checkpoints, "save", timeless)
+        run(tmp_path, world, stop=lambda: True)
+    run(tmp_path, world)
+    assert seconds(tmp_path)[-1] < 10
+
+
+def test_compiling_by_zero_steps_changes_no_bit_of_the_state(monkeypatch, tmp_path):
+    compiled = []
+
+    def watched(*arguments):
+        chunk = make_chunk(*arguments)
+
+        def run(state, *rest):
+            before = tree_hash(state) if rest[-1] == 0 else None
+            state, losses, sums = chunk(state, *rest)
+            if before:
+                compiled.append((before, tree_hash(state)))
+            return state, losses, sums
+
+        return run
+
+    monkeypatch.setattr(loop, "make_chunk", watched)
+    run(tmp_path, None)
+    # Two phases, in each the two orders in which the draws can come.
+    assert len(compiled) == 4
+    assert all(before == after for before, after in compiled)
