@@ -19,6 +19,7 @@ from jax_elastic import rng
 from jax_elastic.data.split import held_out
 from jax_elastic.errors import UsageError
 
+PREPARE_THEMSELVES = ("digits", "digits_hard")  # on first use, without TensorFlow or network
 SPLITS = ("train", "validation", "test")
 FILE_FORMAT = "array_record"  # the one format that gives random access without TensorFlow
 _LARGEST_VALIDATION = 0.5
@@ -105,7 +106,7 @@ class Dataset:
 
 
 def load(config: DataConfig, split: str) -> Dataset:
-    """Reads a split into memory; digits prepares itself on first use.
+    """Reads a split into memory; the sets of `PREPARE_THEMSELVES` are prepared on first use.
 
     The validation split is carved from train, stratified by the first label level, and does
     not depend on the training seed: runs with different seeds are compared on the same images.
@@ -209,7 +210,7 @@ def _feature_keys(builder: Any) -> tuple[str, tuple[str, ...]]:
 def _builder(name: str, data_dir: str | None) -> Any:
     """The TFDS builder of a set that is prepared as array_record."""
     builder = _find(name, data_dir)
-    if builder.name == "digits" and not builder.is_prepared():
+    if builder.name in PREPARE_THEMSELVES and not builder.is_prepared():
         builder = _prepare(builder, data_dir)
     root = os.fspath(builder.data_dir_root)
     if not builder.is_prepared():
@@ -235,7 +236,9 @@ def _find(name: str, data_dir: str | None) -> Any:
     # TFDS takes half a second to import, which batches and configs need not pay for.
     import tensorflow_datasets as tfds
 
-    import jax_elastic.data.digits  # noqa: F401  # registers "digits" with TFDS
+    # Registers them with TFDS.
+    import jax_elastic.data.digits
+    import jax_elastic.data.digits_hard  # noqa: F401
 
     try:
         return tfds.builder(name, data_dir=data_dir)
@@ -257,15 +260,15 @@ def _prepared_names(data_dir: str | None) -> list[str]:
 
 
 def _prepare(builder: Any, data_dir: str | None) -> Any:
-    """Prepares digits, also where another process does so at the same time."""
+    """Prepares a set of our own, also where another process does so at the same time."""
     try:
         builder.download_and_prepare(file_format=FILE_FORMAT)
     except OSError:
         # TFDS prepares in a directory of its own and renames it; the rename fails where
         # another process was first. Its files are the same as ours.
-        if not _find("digits", data_dir).is_prepared():
+        if not _find(builder.name, data_dir).is_prepared():
             raise
-    return _find("digits", data_dir)  # a builder reads the files' facts when it is made
+    return _find(builder.name, data_dir)  # a builder reads the files' facts when it is made
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
-"""scikit-learn's handwritten digits as a TFDS dataset that needs neither network nor TensorFlow."""
+"""scikit-learn's handwritten digits as a TFDS set that needs neither network nor TensorFlow."""
 
+import abc
 import hashlib
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -41,29 +42,54 @@ def to_pixels(ink: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return np.round(ink * (255 / INK_LEVELS)).astype(np.uint8)
 
 
+def hash_order(seed: int, count: int) -> npt.NDArray[np.integer]:
+    """(count,) a permutation of 0 .. count-1: the rows in the order of their hashes."""
+    # A hash and not a NumPy generator, whose streams may change from one release to the next.
+    digests = [hashlib.sha256(f"{seed}:{row}".encode()).digest() for row in range(count)]
+    return np.array(sorted(range(count), key=digests.__getitem__))
+
+
 def in_test(labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
     """(N,) True for the images of the test split, decided by the row number and SPLIT_SEED."""
-    # A hash and not a NumPy generator, whose streams may change from one release to the next.
-    digests = [
-        hashlib.sha256(f"{SPLIT_SEED}:{row}".encode()).digest() for row in range(len(labels))
-    ]
-    order = np.array(sorted(range(len(labels)), key=digests.__getitem__))
-    return held_out(labels, TEST_SHARE, order)
+    return held_out(labels, TEST_SHARE, hash_order(SPLIT_SEED, len(labels)))
 
 
-class Digits(tfds.core.GeneratorBasedBuilder):
-    """The 8x8 digits: image (8, 8, 1) uint8, label 0 .. 9; splits train and test."""
+class DigitsBuilder(tfds.core.GeneratorBasedBuilder):
+    """A set made of scikit-learn's digits: grey images, label 0 .. 9; splits train and test.
 
-    name = "digits"
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "80 % train, 20 % test, stratified."}
+    Attributes:
+      SIDE: height and width of its images, in pixels.
+      DESCRIPTION: what the set is, for its readers.
+    """
+
+    SIDE: ClassVar[int]
+    DESCRIPTION: ClassVar[str]
+
+    @abc.abstractmethod
+    def in_test(self, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+        """(N,) True for the rows of the test split."""
+
+    @abc.abstractmethod
+    def draw(
+        self, pixels: npt.NDArray[np.uint8], rows: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.uint8]:
+        """The images of one split.
+
+        Args:
+          pixels: (N, 8, 8) every digit.
+          rows: (n,) those of the split.
+
+        Returns:
+          (n, SIDE, SIDE) uint8.
+        """
 
     def _info(self) -> tfds.core.DatasetInfo:
+        shape = (self.SIDE, self.SIDE, 1)
         return self.dataset_info_from_configs(
-            description=_DESCRIPTION,
+            description=self.DESCRIPTION,
             features=tfds.features.FeaturesDict(
                 {
-                    "image": tfds.features.Image(shape=(8, 8, 1), encoding_format="png"),
+                    "image": tfds.features.Image(shape=shape, encoding_format="png"),
                     "label": tfds.features.ClassLabel(num_classes=10),
                 }
             ),
@@ -78,7 +104,7 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         del dl_manager  # the images come with scikit-learn
         ink, labels = load_digits(return_X_y=True)
         pixels = to_pixels(ink).reshape(-1, 8, 8)
-        test = in_test(labels)
+        test = self.in_test(labels)
         return {
             "train": self._generate_examples(pixels, labels, np.flatnonzero(~test)),
             "test": self._generate_examples(pixels, labels, np.flatnonzero(test)),
@@ -90,6 +116,27 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         labels: npt.NDArray[np.integer],
         rows: npt.NDArray[np.integer],
     ) -> Iterator[tuple[int, dict[str, Any]]]:
-        for row in rows:
+        for row, image in zip(rows, self.draw(pixels, rows), strict=True):
             # A PIL image: TFDS would ask TensorFlow to encode an array.
-            yield int(row), {"image": Image.fromarray(pixels[row]), "label": int(labels[row])}
+            yield int(row), {"image": Image.fromarray(image), "label": int(labels[row])}
+
+
+class Digits(DigitsBuilder):
+    """The 8x8 digits as they are: image (8, 8, 1) uint8."""
+
+    name = "digits"
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {"1.0.0": "80 % train, 20 % test, stratified."}
+    SIDE = 8
+    DESCRIPTION = _DESCRIPTION
+
+    def in_test(self, labels: npt.NDArray[np.integer]) -> npt.NDArray[np.bool_]:
+        """(N,) True for the rows of the test split: a fifth of every class."""
+        return in_test(labels)
+
+    def draw(
+        self, pixels: npt.NDArray[np.uint8], rows: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.uint8]:
+        """(n, 8, 8) uint8, the digits of `rows`."""
+        images: npt.NDArray[np.uint8] = pixels[rows]
+        return images
