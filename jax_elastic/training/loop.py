@@ -1,6 +1,7 @@
 """The one training loop: any family, any phases, restarts included.
 
-    for each phase: next batch and draws -> several steps in one dispatch -> log -> validate, save
+    for each phase:
+        next batch and draws -> several steps in one dispatch -> log -> validate, save -> stop?
 
 What a step reads and draws is a function of (seed, step) alone, so there is no iterator to
 save: a run that was killed goes on from its newest checkpoint to the same final bits.
@@ -193,8 +194,8 @@ class _Run:
     def phase(self, span: Span, state: TrainState, checkpoints: Checkpoints) -> TrainState:
         """Trains one phase to its end."""
         chunk = self._program(span)
-        last, good = self.spans[-1], checkpoints.finished
-        log = Log(self.metrics, self.report, span, last, good, self.clock)
+        good = checkpoints.finished
+        log = Log(self.metrics, self.report, span, self.spans[-1], good, self.clock)
         compiled = set()
         step = int(state.step)
         while step < span.stop:
@@ -210,7 +211,7 @@ class _Run:
             with self.profiler.mark(step):
                 state, losses, sums = self._dispatch(chunk, state, portion, portion.n)
             step += portion.n
-            stops = step < last.stop and self.stop is not None and self.stop()
+            stops = self._stops(step)
             validates, saves = self._validates(span, step), stops or self._saves(span, step)
             due = validates or saves or step % self.experiment.runtime.log_every == 0
             log.dispatched(Dispatch(step, portion.n, losses, sums), due)
@@ -241,6 +242,9 @@ class _Run:
         self, chunk: Chunk, state: TrainState, portion: Portion, n: int
     ) -> tuple[TrainState, jax.Array, Sums]:
         return chunk(state, self.feed.arrays, portion.ids, portion.draws, np.int32(n))
+
+    def _stops(self, step: int) -> bool:
+        return step < self.spans[-1].stop and self.stop is not None and self.stop()
 
     def _validates(self, span: Span, step: int) -> bool:
         if self.validate is None or not span.phase.validate:

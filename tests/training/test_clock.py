@@ -88,16 +88,16 @@ def world(now, monkeypatch):
     return slow_validation
 
 
-def experiment():
+def experiment(objective):
     epochs = 5 * BATCH / len(load(DATA, "train"))
-    phases = tuple(Phase(name, epochs, "both", 0.1, batch_size=BATCH) for name in "ab")
+    phases = tuple(Phase(name, epochs, objective, 0.1, batch_size=BATCH) for name in "ab")
     runtime = Runtime(log_every=1, save_every=3, validate_every=2)
     return Experiment(network=Toy(), phases=phases, data=DATA, runtime=runtime)
 
 
-def run(workdir, validate, stop=None):
+def run(workdir, validate=None, stop=None, objective="shallow"):
     devices = jax.devices()[:1]
-    return loop.train(experiment(), workdir, validate, devices, lambda line: None, stop)
+    return loop.train(experiment(objective), workdir, validate, devices, lambda line: None, stop)
 
 
 def seconds(workdir):
@@ -132,23 +132,38 @@ def test_a_checkpoint_that_does_not_tell_the_time_counts_from_zero(world, tmp_pa
     assert seconds(tmp_path)[-1] < 10
 
 
-def test_compiling_by_zero_steps_changes_no_bit_of_the_state(monkeypatch, tmp_path):
-    compiled = []
+@pytest.fixture
+def calls(monkeypatch):
+    """Of each call of a program: n, the hashes of the state, and how much was compiled before."""
+    calls = []
 
     def watched(*arguments):
         chunk = make_chunk(*arguments)
 
         def run(state, *rest):
-            before = tree_hash(state) if rest[-1] == 0 else None
-            state, losses, sums = chunk(state, *rest)
-            if before:
-                compiled.append((before, tree_hash(state)))
-            return state, losses, sums
+            before, hashed = chunk._cache_size(), tree_hash(state)
+            found = chunk(state, *rest)
+            calls.append((int(rest[-1]), hashed, tree_hash(found[0]), before, chunk._cache_size()))
+            return found
 
         return run
 
     monkeypatch.setattr(loop, "make_chunk", watched)
-    run(tmp_path, None)
+    return calls
+
+
+def test_doing_zero_steps_compiles_and_changes_no_bit_of_the_state(calls, tmp_path):
+    run(tmp_path, objective="both")
+    compiling = [call for call in calls if call[0] == 0]
     # Two phases, in each the two orders in which the draws can come.
-    assert len(compiled) == 4
-    assert all(before == after for before, after in compiled)
+    assert [after - before for *_, before, after in compiling] == [1] * 4
+    assert all(before == after for _, before, after, *_ in compiling)
+
+
+def test_no_step_is_compiled_for_while_the_clock_runs_also_not_after_a_restart(calls, tmp_path):
+    with pytest.raises(Stopped):
+        run(tmp_path, objective="both", stop=lambda: True)
+    run(tmp_path, objective="both")
+    steps = [call for call in calls if call[0] > 0]
+    assert sum(call[0] for call in steps) == 10
+    assert all(before == after for *_, before, after in steps)

@@ -98,6 +98,7 @@ def test_phases_keep_their_order():
         (["steps_per_dispatch"], 0, "config.steps_per_dispatch 0 is below 1"),
         (["runtime"], {"save_every": 0}, "config.runtime.save_every 0 is too small; 1 or more"),
         (["runtime"], {"validate_every": -1}, "config.runtime.validate_every -1 is too small"),
+        (["profile_steps"], "5", "config.profile_steps is '5'; first:stop with 0 <= first < stop"),
     ],
     ids=lambda case: str(case)[:40],
 )
@@ -105,6 +106,14 @@ def test_a_wrong_config_is_refused_by_name(path, value, message):
     with pytest.raises(UsageError) as error:
         from_config(changed(*path, value=value))
     assert message in str(error.value)
+
+
+def test_a_config_from_before_a_setting_takes_its_default():
+    config = to_config(PLAIN)
+    later = ("init_from", "profile_steps")
+    config = {key: value for key, value in config.items() if key not in later}
+    config["phases"] = [{k: v for k, v in p.items() if k != "pretrain"} for p in config["phases"]]
+    assert from_config(config) == PLAIN
 
 
 @pytest.mark.parametrize("key", ["schema", "network", "phases", "data"])
@@ -127,8 +136,11 @@ def test_two_phases_of_one_name_are_refused():
         dataclasses.replace(PLAIN, phases=PLAIN.phases * 2)
 
 
-def test_a_run_may_go_on_with_another_runtime():
-    check_same(URNET, dataclasses.replace(URNET, runtime=Runtime(save_every=3, keep=9)), "runs/a")
+@pytest.mark.parametrize(
+    "change", [{"runtime": Runtime(save_every=3, keep=9)}, {"profile_steps": "10:15"}], ids=str
+)
+def test_a_run_may_go_on_with_what_does_not_change_its_result(change):
+    check_same(URNET, dataclasses.replace(URNET, **change), "runs/a")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +152,7 @@ def test_a_run_may_go_on_with_another_runtime():
         ({"data": DataConfig(pad=1, validation=0.2)}, "config.data.pad: 2 -> 1"),
         ({"steps_per_dispatch": 4}, "config.steps_per_dispatch: 3 -> 4"),
         ({"phases": URNET.phases[:1]}, "config.phases.gates: {"),
+        ({"init_from": "runs/b"}, "config.init_from: '' -> 'runs/b'"),
     ],
     ids=lambda case: str(case)[:30],
 )

@@ -66,7 +66,7 @@ def whole(tmp_path_factory):
     return run(toy(), workdir), workdir
 
 
-@pytest.mark.parametrize("step", [1, 3, 5, 9])
+@pytest.mark.parametrize("step", [3, 5, 9])
 def test_a_run_that_is_stopped_and_goes_on_ends_with_the_same_bits_and_rows(whole, tmp_path, step):
     with pytest.raises(Stopped, match=f"stopped at step {step}") as stopped:
         run(toy(), tmp_path, at(step))
@@ -76,12 +76,12 @@ def test_a_run_that_is_stopped_and_goes_on_ends_with_the_same_bits_and_rows(whol
     assert rows(tmp_path) == rows(workdir)
 
 
-def test_a_run_that_is_always_asked_to_stop_gets_to_its_end_slice_by_slice(whole, tmp_path):
-    for step in range(1, 10):
+def test_a_run_that_is_always_asked_to_stop_gets_to_its_end_slice_by_slice(tmp_path):
+    for step in (1, 2, 3):
         with pytest.raises(Stopped, match=f"stopped at step {step}$"):
-            run(toy(), tmp_path, lambda: True)
-    state = run(toy(), tmp_path, lambda: True)
-    assert tree_hash(state) == tree_hash(whole[0])
+            run(toy(steps=2), tmp_path / "slices", lambda: True)
+    state = run(toy(steps=2), tmp_path / "slices", lambda: True)
+    assert tree_hash(state) == tree_hash(run(toy(steps=2), tmp_path / "whole"))
 
 
 def test_the_rows_of_a_stopped_run_lack_no_step(tmp_path):
@@ -137,7 +137,7 @@ TINY = (
     "--config=configs/urnet_digits.py:base",
     "--config.network.backbone.stage_sizes=(1,)",
     "--config.network.backbone.width=4",
-    "--config.runtime.log_every=1",
+    "--config.runtime.log_every=8",
     "--config.data.validation=0",
     "--platform=cpu",
 )
@@ -165,13 +165,13 @@ def test_a_process_that_gets_sigterm_saves_and_the_same_command_ends_with_the_sa
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
     process = start(stopped, epochs=100)
     try:
-        assert any("step 3/" in line for line in process.stdout), "it ended by itself"
+        assert any("step 8/" in line for line in process.stdout), "it ended by itself"
     finally:
         process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 143
     step = int(re.search(r"stopped at step (\d+); the same command goes on\n$", error)[1])
-    assert 3 <= step == latest(stopped)
+    assert 8 <= step == latest(stopped)
 
     hashes = []
     for workdir in (stopped, whole):

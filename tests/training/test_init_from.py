@@ -1,0 +1,223 @@
+"""Starting weights from another run: what is taken, what is told, and what is refused."""
+
+import dataclasses
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.registry import FAMILIES
+from jax_elastic.errors import UsageError
+from jax_elastic.training import workdir as workdirs
+from jax_elastic.training.checkpoint import tree_hash
+from jax_elastic.training.experiment import Experiment, Runtime
+from jax_elastic.training.init_from import match_leaves
+from jax_elastic.training.loop import train
+from jax_elastic.training.metrics import MetricsFile
+from jax_elastic.training.phases import Phase
+from jax_elastic.training.stop import Stopped
+
+URNet = FAMILIES["urnet"]
+DATA, BATCH = DataConfig(), 16
+BACKBONE = ResNet((1, 1), width=4)
+GATE_LEAVES = 8  # two dense layers in two blocks
+CLOCK = ("seconds", "images_per_second", "seconds_to_go")
+
+
+def phase(name, steps, objective, **fields):
+    epochs = steps * BATCH / len(load(DATA, "train"))
+    return Phase(name, epochs, objective, 0.05, batch_size=BATCH, **fields)
+
+
+BASE = phase("base", 4, "base", pretrain=True)
+GATES = phase("gates", 3, "gated", trainable="/gate/", bn="running", optimizer="adam")
+
+
+def experiment(network, *phases, **settings):
+    runtime = Runtime(log_every=1, save_every=2)
+    return Experiment(network=network, phases=phases, data=DATA, runtime=runtime, **settings)
+
+
+def urnet(init_from="", **fields):
+    network = URNet(dataclasses.replace(BACKBONE, **fields), p=0.5)
+    return experiment(network, BASE, GATES, init_from=str(init_from))
+
+
+def run(experiment, workdir, report=lambda line: None, stop=None):
+    workdirs.claim(workdir, experiment)
+    return train(experiment, workdir, None, jax.devices()[:1], report, stop)
+
+
+def rows(workdir):
+    found = MetricsFile(workdir / "metrics.jsonl").rows()
+    return [{key: row[key] for key in row if key not in CLOCK} for row in found]
+
+
+def flat(variables):
+    return flatten_dict(jax.device_get(variables), sep="/")
+
+
+@dataclasses.dataclass
+class Run:
+    """A run that is over."""
+
+    workdir: object
+    variables: object
+    lines: list
+
+    @property
+    def row(self):
+        return rows(self.workdir)[0]
+
+
+def finished(experiment, workdir):
+    lines = []
+    state = run(experiment, workdir, lines.append)
+    return Run(workdir, state.variables, lines)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    """A network without gates, trained for four steps."""
+    return finished(experiment(Plain(BACKBONE), BASE), tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def gated(base, tmp_path_factory):
+    """A URNet whose gates alone were trained, on that base."""
+    return finished(urnet(base.workdir), tmp_path_factory.mktemp("gated"))
+
+
+def test_the_base_is_taken_and_the_phase_that_makes_one_is_left_out(base, gated):
+    assert [row["phase"] for row in rows(gated.workdir)[1:]] == ["gates"] * 3
+    after = flat(gated.variables)
+    for path, leaf in flat(base.variables).items():
+        np.testing.assert_array_equal(after[path], leaf)
+
+
+def test_what_was_taken_and_what_stays_fresh_is_told(base, gated):
+    leaves = len(jax.tree.leaves(base.variables))
+    taken, fresh = gated.lines[:2]
+    assert taken == (
+        f"starting from {base.workdir}, step 4, variables {tree_hash(base.variables)}: "
+        f"{leaves} leaves taken"
+    )
+    told = "8 leaves of this network are not there and stay fresh"
+    assert re.fullmatch(rf"{told}: params/.*/gate/.* and 3 more", fresh)
+    assert gated.lines[2].startswith("   gates  step 1/3")
+
+
+def test_the_first_metric_row_tells_the_same(base, gated):
+    row = dict(gated.row)
+    fresh = row.pop("fresh")
+    assert len(fresh) == GATE_LEAVES and all("/gate/" in path for path in fresh)
+    assert row == {
+        "kind": "start",
+        "step": 0,
+        "init_from": str(base.workdir),
+        "init_step": 4,
+        "init_hash": tree_hash(base.variables),
+        "taken": len(jax.tree.leaves(base.variables)),
+        "dropped": [],
+    }
+
+
+def test_the_run_is_that_of_a_network_which_begins_with_these_variables(base, gated, tmp_path):
+    class Given(URNet):
+        """Begins with the weights of the base, and its own gates."""
+
+        def init(self, key, images):
+            fresh = flatten_dict(super().init(key, images), sep="/")
+            return unflatten_dict({**fresh, **flat(base.variables)}, sep="/")
+
+    given = experiment(Given(BACKBONE, p=0.5), GATES)
+    state = train(given, tmp_path, None, jax.devices()[:1], lambda line: None)
+    assert tree_hash(state.variables) == tree_hash(gated.variables)
+
+
+def test_a_restarted_run_ends_with_the_same_bits_and_rows_and_needs_the_base_no_more(
+    base, gated, tmp_path
+):
+    moved = tmp_path / "base"
+    shutil.copytree(base.workdir, moved)
+    with pytest.raises(Stopped):
+        run(urnet(moved), tmp_path / "run", stop=lambda: True)
+    shutil.rmtree(moved)
+    state = run(urnet(moved), tmp_path / "run")
+    assert tree_hash(state.variables) == tree_hash(gated.variables)
+    first, *others = rows(tmp_path / "run")
+    assert first == {**gated.row, "init_from": str(moved)}
+    assert others == rows(gated.workdir)[1:]
+
+
+def test_a_network_without_gates_drops_those_of_the_checkpoint(gated, tmp_path):
+    plain = experiment(Plain(BACKBONE), phase("more", 1, "base"), init_from=str(gated.workdir))
+    found = finished(plain, tmp_path)
+    assert found.row["fresh"] == []
+    assert len(found.row["dropped"]) == GATE_LEAVES
+    assert found.lines[1].startswith(
+        "8 leaves of that network are not here and are dropped: params/"
+    )
+
+
+def test_without_init_from_a_phase_that_pretrains_is_run():
+    assert urnet().phases_run == (BASE, GATES)
+    assert urnet("elsewhere").phases_run == (GATES,)
+
+
+def test_a_run_that_would_have_no_phase_is_refused():
+    with pytest.raises(UsageError, match="leaves no phase to run: all of config"):
+        experiment(Plain(BACKBONE), BASE, init_from="elsewhere")
+
+
+def test_another_width_is_refused_by_the_name_of_a_leaf(base, tmp_path):
+    message = r"does not fit this network: .*params/.* is float32\[1, 4\] there and float32\[1, 6\]"
+    with pytest.raises(UsageError, match=message):
+        run(urnet(base.workdir, width=6), tmp_path)
+    assert rows(tmp_path) == []
+
+
+def test_a_parameter_that_would_stay_as_it_was_drawn_for_ever_is_refused(base, tmp_path):
+    head = phase("head", 1, "gated", trainable="^head")
+    never = experiment(URNet(BACKBONE), head, init_from=str(base.workdir))
+    with pytest.raises(UsageError, match=r"lacks .*/gate/.*, which no phase that is run \(head\)"):
+        run(never, tmp_path)
+
+
+def test_a_directory_that_is_no_workdir_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"config.init_from: .*elsewhere is not a workdir"):
+        run(urnet(tmp_path / "elsewhere"), tmp_path / "run")
+
+
+def test_a_workdir_without_a_checkpoint_is_refused(tmp_path):
+    workdirs.claim(tmp_path / "begun", urnet())
+    with pytest.raises(UsageError, match=r"config.init_from: .*begun has no checkpoint yet"):
+        run(urnet(tmp_path / "begun"), tmp_path / "run")
+
+
+LEAF = np.zeros((2, 3), np.float32)
+
+
+def test_leaves_go_together_by_path():
+    match = match_leaves({"a": {"x": LEAF}, "b": LEAF}, {"a": {"x": LEAF, "y": LEAF}}, "base")
+    assert match == (("a/x",), ("b",), ("a/y",))
+
+
+@pytest.mark.parametrize(
+    "found,message",
+    [
+        ({"b": LEAF}, r"base has no leaf in common with this network; it has b; the network a"),
+        ({"a": LEAF[:1]}, r"a is float32\[1, 3\] there and float32\[2, 3\] here"),
+        ({"a": LEAF.astype(np.int32)}, r"a is int32\[2, 3\] there and float32\[2, 3\] here"),
+    ],
+    ids=["nothing", "shape", "dtype"],
+)
+def test_trees_that_do_not_fit_are_refused(found, message):
+    with pytest.raises(UsageError, match=message):
+        match_leaves({"a": LEAF}, found, "base")
