@@ -1,12 +1,20 @@
-"""URNet on CIFAR-10 at the paper's settings.
+"""URNet on CIFAR-10 at the paper's settings, with its baselines and ablations.
 
-Paper: URNet (AAAI 2020), table 1, last row; SPEC section 2.
+Paper: URNet (AAAI 2020), table 1; SPEC section 2.
 Command: python train.py --config=configs/urnet_cifar10.py:110 --workdir=runs/urnet_cifar10_110
 Hardware: one accelerator. Hours: not measured yet.
 Expected (paper, ResNet-110, S = .2 .4 .6 .8 1): accuracy 92.2 93.3 93.7 93.7 93.6 % with 18.08
 20.86 32.02 44.37 52.19 of 54 blocks; the base network 93.2 %. Not reproduced here yet.
 
-Variants: depth `110` (default) or `32`; `base` is the plain network, the first phase alone.
+Variants: depth `110` (default) or `32`, and one of
+  `urnet` (default); `beta1`, `beta2`, `beta4`, `beta8`: another weight of the scale loss;
+  `fixed0.5`, `fixed0.6`, `fixed0.7`: URNet(Fixed), trained for that budget alone;
+  `sg`, `bg`: gates always soft, never soft in training; `ba`: trained as `sg`, evaluated soft;
+  `ba_rand`: soft gates and random drops; `external`: a policy network decides all gates;
+  `rand_train`, `rand_val`: random drops at train and test, at test alone; `base`: plain network.
+
+All variants start from the same base. It is trained here, or taken from another run of this file:
+--config.init_from=WORKDIR leaves out the first phase.
 
 All training images are used and the last checkpoint is reported, so nothing is chosen; pass
 --config.data.validation=0.1 to hold some out.
@@ -14,23 +22,25 @@ All training images are used and the last checkpoint is reported, so nothing is 
 
 from ml_collections import ConfigDict
 
+from jax_elastic.elastic.urnet.variants import VARIANTS, vary
 from jax_elastic.training.variants import choose
 
 
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant."""
-    depth, kind = choose(variant, ("110", "32"), ("urnet", "base"))
+    depth, kind = choose(variant, ("110", "32"), tuple(VARIANTS))
     size = (int(depth) - 2) // 6
     backbone = {"stage_sizes": (size,) * 3, "width": 16, "classes": 10}
     base = {
         "name": "base",
         "objective": "base",
+        "pretrain": True,
         "epochs": 200.0,
         "learning_rate": 0.1,
         "schedule": "step",
         "milestones": (100.0, 150.0),
         "weight_decay": 1e-4,
-        "validate": kind == "base",
+        "validate": False,
     }
     if depth == "110":
         # At this depth SGD does not start at 0.1 (He et al. 2016, section 4.2).
@@ -45,6 +55,7 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     gates = {"name": "gates", "epochs": 100.0, "trainable": "/gate/", "bn": "running", **adam}
     joint = {"name": "joint", "epochs": 400.0, **adam}
+    urnet = {"backbone": backbone, "p": 0.1, "beta": 2.0}
     config = ConfigDict()
     config.schema = 1
     config.seed = 0
@@ -58,10 +69,5 @@ def get_config(variant: str = "") -> ConfigDict:
         "std": (0.2470, 0.2435, 0.2616),
     }
     config.runtime = {"log_every": 200, "save_every": 2000}
-    if kind == "base":
-        config.network = {"family": "plain", "backbone": backbone}
-        config.phases = (base,)
-    else:
-        config.network = {"family": "urnet", "backbone": backbone, "p": 0.1, "beta": 2.0}
-        config.phases = (base, gates, joint)
+    config.network, config.phases = vary(kind, urnet, (base, gates, joint))
     return config

@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 
 from jax_elastic.cli.flags import read_config
+from jax_elastic.elastic.urnet.variants import VARIANTS
 from jax_elastic.training.experiment import from_config, to_config
 
 FILES = sorted(Path("configs").glob("*.py"))
-VARIANTS = {
-    "urnet_digits": [("urnet", "base")],
-    "urnet_cifar10": [("110", "32"), ("urnet", "base")],
+KINDS = tuple(VARIANTS)
+WORDS = {
+    "urnet_digits": [("digits", "hard"), KINDS],
+    "urnet_cifar10": [("110", "32"), KINDS],
+    "urnet_cifar100": [("32",), KINDS],
+    "urnet_imagenet": [("resnet101", "resnet84", "resnet75", "resnet72", "resnet50"), KINDS],
 }
 CASES = [
-    (path, ",".join(words)) for path in FILES for words in itertools.product(*VARIANTS[path.stem])
+    (path, ",".join(words)) for path in FILES for words in itertools.product(*WORDS[path.stem])
 ]
 
 

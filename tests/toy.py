@@ -116,6 +116,7 @@ class Toy:
     candidates = ()
     objectives = ("both", "shallow")
     budgets = ()
+    random = False
     classes = (CLASSES,)
 
     def check(self, subnet):

@@ -182,6 +182,13 @@ class ResNet:
         """The part before the blocks."""
         return Stem(self.width, self.stem, self.conv, name=name)
 
+    def make_stage(self, stage: int, kind: Callable[..., ResidualBlock], name: str) -> Stage:
+        """A stage, counted from 0, of blocks made by `kind`."""
+        block = partial(kind, features=self.features(stage), conv=self.conv)
+        return Stage(
+            self.stage_sizes[stage], self.stride(stage), self.alone(stage), block, name=name
+        )
+
     def make_head(self, name: str | None = None) -> Head:
         """The part after the blocks."""
         return Head(self.classes, name=name)
@@ -220,9 +227,7 @@ class ResNetModule(nn.Module):
         start = 0
         for i, size in enumerate(net.stage_sizes):
             rows = _slice(per_block, start, start + size)
-            block = partial(self.kind, features=net.features(i), conv=net.conv)
-            stage = Stage(size, net.stride(i), net.alone(i), block, name=f"stage{i + 1}")
-            x, out = stage(x, rows, bn)
+            x, out = net.make_stage(i, self.kind, name=f"stage{i + 1}")(x, rows, bn)
             outs.append(out)
             start += size
         return net.make_head(name="head")(x), _concatenate(outs)

@@ -100,18 +100,22 @@ class Prediction(NamedTuple):
       logits: one float (B, classes) per label level.
       gates: gate logits, float (B, N), open iff >= 0; None without gates.
       choice: int (B,), index into `Family.candidates`; None where nothing is chosen.
+      weights: float (B, N) in [0, 1], what blocks that run are multiplied by; None where they
+        are taken whole. Only `Family.predict` gives it.
     """
 
     logits: tuple[Array, ...]
     gates: Array | None = None
     choice: Array | None = None
+    weights: Array | None = None
 
 
 class Code(Protocol):
     """A segment's computation: hashable, and shared by equal segments.
 
     `own` is what the segment's `take` returned, `carry` a dict of per-image arrays: the first
-    segment receives ``{"image": (B, H, W, C)}``, the last returns ``{"logits": (...,)}``.
+    segment receives what `first_carry` gives, the last returns ``{"logits": (...,)}``; the others
+    hand on what they do not use up.
     Only `open` is asked of every code; `skip` and `gate` of gated ones; `train` of those that
     a form dispatches one by one.
     """
@@ -188,6 +192,11 @@ class Family(Protocol):
         ...
 
     @property
+    def random(self) -> bool:
+        """Whether `predict` draws, and so needs keys."""
+        ...
+
+    @property
     def classes(self) -> tuple[int, ...]:
         """The number of classes of each label level."""
         ...
@@ -228,7 +237,11 @@ class Family(Protocol):
         budget: Array | float | None,
         key: Array | None = None,
     ) -> tuple[Prediction, ...]:
-        """The masked forward at test, one `Prediction` per subnet; `key` where gates are random."""
+        """The masked forward at test, one `Prediction` per subnet.
+
+        `budget` is () or (B,). `key` is keys (B,), one per image, where the network is `random`:
+        what an image draws does not depend on the batch it comes in.
+        """
         ...
 
     def segments(self, subnet: Subnet) -> tuple[Segment, ...]:

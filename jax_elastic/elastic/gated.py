@@ -1,12 +1,18 @@
-"""Residual blocks that a gate can close, for every family that drops blocks per image."""
+"""Residual blocks that a gate can close, for every family that drops blocks per image.
+
+A gate is either a block's own, decided when the image arrives there, or one of a plan: a `plan`
+segment decides all gates before the first block.
+"""
 
 import dataclasses
-from typing import cast
+from typing import Any, cast
 
 import flax.linen as nn
+import jax.numpy as jnp
 
-from jax_elastic.backbones.blocks import ResidualBlock
-from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree
+from jax_elastic.backbones.blocks import BasicBlock, BlockKind, Bottleneck, ResidualBlock
+from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Variables
+from jax_elastic.elastic.segments import Take
 from jax_elastic.gates import gate_mul
 
 
@@ -29,9 +35,32 @@ class GatedBlock(nn.Module):
         return nn.relu(self.shortcut(x, "running"))
 
 
+class PlannedBlock(GatedBlock):
+    """A residual block whose gate was decided before."""
+
+    def __call__(self, x: Array, per_block: PyTree, bn: BNMode) -> tuple[Array, None]:
+        """The block under its gate: `per_block` is gates (B,); gives nothing to stack."""
+        return self.gated(x, per_block, bn), None
+
+
+class PlannedBasicBlock(PlannedBlock, BasicBlock):
+    """A basic block whose gate was decided before."""
+
+
+class PlannedBottleneck(PlannedBlock, Bottleneck):
+    """A bottleneck whose gate was decided before."""
+
+
+PLANNED_BLOCKS: dict[BlockKind, type[PlannedBlock]] = {
+    "basic": PlannedBasicBlock,
+    "bottleneck": PlannedBottleneck,
+}
+"""The planned blocks by kind."""
+
+
 @dataclasses.dataclass(frozen=True)
 class GatedBlockCode:
-    """A gated block as a segment: ``x`` -> ``x``.
+    """A block with a gate of its own as a segment: ``x`` -> ``x``.
 
     Attributes:
       block: has a method `gate_logits(x, budget)`, because its gate sees both.
@@ -50,3 +79,40 @@ class GatedBlockCode:
     def gate(self, own: PyTree, carry: Carry, budget: Array | None) -> Array:
         """See `GatedCode`."""
         return cast(Array, self.block.apply(own, carry["x"], budget, method="gate_logits"))
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedBlockCode:
+    """A block under a plan as a segment: ``x, plan`` -> ``x``; ``plan`` is gate logits (B, N)."""
+
+    block: GatedBlock
+
+    def open(self, own: PyTree, carry: Carry) -> Carry:
+        """See `Code`."""
+        return {**carry, "x": self.block.apply(arrays_of(own), carry["x"], method="open")}
+
+    def skip(self, own: PyTree, carry: Carry) -> Carry:
+        """See `GatedCode`."""
+        return {**carry, "x": self.block.apply(arrays_of(own), carry["x"], method="skip")}
+
+    def gate(self, own: PyTree, carry: Carry, budget: Array | None) -> Array:
+        """See `GatedCode`: the plan's column of this block."""
+        del budget
+        return jnp.take(carry["plan"], own["column"], axis=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TakePlanned:
+    """Cuts out a block and says which column of the plan is its gate."""
+
+    arrays: Take
+    column: int
+
+    def __call__(self, variables: Variables) -> PyTree:
+        """The block's ``{"params", "stats", "column": int32 ()}``."""
+        return {**self.arrays(variables), "column": jnp.int32(self.column)}
+
+
+def arrays_of(own: dict[str, Any]) -> dict[str, Any]:
+    """What Flax knows of a planned block's own."""
+    return {name: tree for name, tree in own.items() if name != "column"}

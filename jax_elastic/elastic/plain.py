@@ -44,7 +44,9 @@ class StemCode:
 
     def open(self, own: PyTree, carry: Carry) -> Carry:
         """See `Code`."""
-        return {"x": self.module.apply(own, carry["image"].astype(self.dtype), "running")}
+        rest = {name: array for name, array in carry.items() if name != "image"}
+        x = self.module.apply(own, carry["image"].astype(self.dtype), "running")
+        return {**rest, "x": x}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +116,11 @@ class Plain:
     def budgets(self) -> tuple[float, ...]:
         """None: it takes no budget."""
         return ()
+
+    @property
+    def random(self) -> bool:
+        """False: `predict` draws nothing."""
+        return False
 
     @property
     def classes(self) -> tuple[int, ...]:

@@ -4,9 +4,21 @@ from collections.abc import Callable
 
 from jax_elastic.elastic.family import Family
 from jax_elastic.elastic.plain import Plain
-from jax_elastic.elastic.urnet import URNet
+from jax_elastic.elastic.urnet.external import External
+from jax_elastic.elastic.urnet.fixed import URNetFixed
+from jax_elastic.elastic.urnet.random_drop import RandomDrop
+from jax_elastic.elastic.urnet.soft import SoftDrop, URNetSoft
+from jax_elastic.elastic.urnet.urnet import URNet
 
-FAMILIES: dict[str, Callable[..., Family]] = {"plain": Plain, "urnet": URNet}
+FAMILIES: dict[str, Callable[..., Family]] = {
+    "plain": Plain,
+    "urnet": URNet,
+    "urnet_fixed": URNetFixed,
+    "urnet_soft": URNetSoft,
+    "soft_drop": SoftDrop,
+    "random_drop": RandomDrop,
+    "external": External,
+}
 """Family name -> its dataclass."""
 
 

@@ -5,9 +5,24 @@ from typing import Any
 
 import jax
 
-from jax_elastic.elastic.family import Variables
+from jax_elastic.elastic.family import Carry, Variables
 
 PyTree = Any
+
+
+def first_carry(images: Any, budget: Any | None, keys: Any | None) -> Carry:
+    """What the first segment of a network receives; arrays or their shapes.
+
+    Args:
+      images: float (B, H, W, channels).
+      budget: float32 (B,), where the network takes one.
+      keys: (B,), where its gates are random.
+
+    Returns:
+      ``{"image", "budget", "key"}`` without those that are None.
+    """
+    carry = {"image": images, "budget": budget, "key": keys}
+    return {name: array for name, array in carry.items() if array is not None}
 
 
 @dataclasses.dataclass(frozen=True)

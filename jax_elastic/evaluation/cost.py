@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.elastic.family import Carry, Family, GatedCode, Segment
+from jax_elastic.elastic.segments import first_carry
 from jax_elastic.macs import Cost, count_macs
 from jax_elastic.subnet import Subnet
 
@@ -41,7 +42,7 @@ class CostModel:
           UsageError: the network does not have it.
         """
         self._network.check(subnet)
-        carry: Carry = {"image": self._image}
+        carry = self._first_carry()
         fixed, gates, blocks = 0, 0, []
         for segment in self._network.segments(subnet):
             skipped, opened, gate, carry = self._walk(segment, carry)
@@ -54,6 +55,11 @@ class CostModel:
             else:
                 fixed += opened
         return Cost(fixed, tuple(blocks), gates)
+
+    def _first_carry(self) -> Carry:
+        budget = jax.ShapeDtypeStruct((1,), jnp.float32) if self._network.budgets else None
+        keys = jax.eval_shape(_one_key) if self._network.random else None
+        return first_carry(self._image, budget, keys)
 
     def params(self, subnet: Subnet) -> dict[str, int]:
         """How many parameters an operating point reads: `params`, and of these by kind."""
@@ -89,6 +95,10 @@ class CostModel:
     def _walk_gated(self, code: GatedCode, own: PyTree, carry: Carry) -> tuple[int, int]:
         budget = jax.ShapeDtypeStruct((), jnp.float32)
         return count_macs(code.skip, own, carry), count_macs(code.gate, own, carry, budget)
+
+
+def _one_key() -> jax.Array:
+    return jax.random.split(jax.random.key(0), 1)
 
 
 def _shape_key(tree: PyTree) -> Any:

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
+from scipy.stats import t as student_t
 
+from jax_elastic import rng
 from jax_elastic.data.augment import normalise
 from jax_elastic.data.datasets import DataConfig, Dataset
 from jax_elastic.data.order import padded_batches
@@ -21,7 +23,9 @@ from jax_elastic.macs import Cost
 from jax_elastic.subnet import Subnet
 
 Row = dict[str, Any]
-Predict = Callable[[Variables, Array, tuple[Subnet, ...], Array | None], tuple[Prediction, ...]]
+Predict = Callable[..., tuple[Prediction, ...]]
+Floats = npt.NDArray[np.float64]
+RANDOM_DRAWS = 10  # of a network whose gates are random, for every image
 REACHED = 0.05  # tracking error up to which a budget counts as reached
 USAGE_KEYS = (
     *("blocks_total", "blocks_mean", "blocks_std", "blocks_p99"),
@@ -39,12 +43,20 @@ class Evaluation:
         blocks_total, blocks_mean, blocks_std, blocks_p99, macs_mean, macs_std, asked, achieved,
         achieved_std, achieved_p99, tracking_error, reached` (error up to `REACHED`). Shares are
         in [0, 1], MACs per image; std and p99 are over images. Keys of blocks and budgets are
-        None where there are none.
-      opened: per row bool (n, N), which blocks each image opened; None without gates.
+        None where there are none. Where blocks are weighted also `gate_mean, gate_std`, of the
+        weights over images and blocks. Where gates are random also `draws`, how often each image
+        was drawn (top1 is the mean, std and p99 are over images and draws), and `top1_draws_ci95`,
+        the interval that these draws alone leave (Student's t over the draws' accuracies).
+      top1: per row float (n,), each image's hit, or its mean over the draws.
+      opened: per row float (n, N), which blocks each image opened, or in which share of the
+        draws; None without gates.
+      macs: per row float (n,), what each image cost, on average over the draws.
     """
 
     rows: list[Row]
-    opened: list[npt.NDArray[np.bool_] | None]
+    top1: list[Floats]
+    opened: list[Floats | None]
+    macs: list[Floats]
 
 
 class Evaluator:
@@ -57,6 +69,8 @@ class Evaluator:
       subnets: operating points; None for the fullest.
       budgets: shares of the blocks to ask for; None for `network.budgets`.
       batch_size: images per call.
+      draws: how often each image is drawn, where the network is `random`; the keys depend on the
+        draw and on the image's place in the split alone.
       predict: what computes the predictions; None for `network.predict`, jitted.
 
     Raises:
@@ -71,6 +85,7 @@ class Evaluator:
         subnets: Sequence[Subnet] | None = None,
         budgets: Sequence[float] | None = None,
         batch_size: int = 256,
+        draws: int = RANDOM_DRAWS,
         predict: Predict | None = None,
     ):
         self._network, self._dataset, self._data = network, dataset, data
@@ -81,7 +96,10 @@ class Evaluator:
             network.check(subnet)
         for budget in self._budgets:
             check_budget(network, budget)
+        if draws < 2:
+            raise UsageError(f"{draws} random draws give no interval", "2 or more")
         self._batch_size = batch_size
+        self._draws = draws if network.random else 1
         self._predict = predict or jax.jit(network.predict, static_argnums=2)
         costs = CostModel(network, dataset.images.shape[1:])
         self._costs = {subnet: costs.cost(subnet) for subnet in self._subnets}
@@ -96,47 +114,85 @@ class Evaluator:
         """
         for subnet in self._subnets:
             check_statistics(self._network, variables, subnet)
-        rows, opened = [], []
+        found = Evaluation([], [], [], [])
         for budget in self._budgets:
-            for subnet, found in zip(self._subnets, self._run(variables, budget), strict=True):
-                rows.append(self._row(subnet, budget, found))
-                opened.append(found.opened)
-        return Evaluation(rows, opened)
+            for subnet, images in zip(self._subnets, self._run(variables, budget), strict=True):
+                macs, opened = self._macs(self._costs[subnet], images), images.opened
+                found.rows.append(self._row(subnet, budget, images, macs))
+                found.top1.append(_mean_draw(images.top1))
+                found.opened.append(None if opened is None else _mean_draw(opened))
+                found.macs.append(_mean_draw(macs))
+        return found
 
     def _run(self, variables: Variables, budget: float | None) -> list["_Found"]:
+        """What was found per subnet, draws first."""
         asked = None if budget is None else jnp.float32(budget)
-        parts: list[list[_Found]] = [[] for _ in self._subnets]
-        for batch in padded_batches(self._dataset, self._batch_size):
+        parts: list[list[list[_Found]]] = [[[] for _ in self._subnets] for _ in range(self._draws)]
+        for i, batch in enumerate(padded_batches(self._dataset, self._batch_size)):
             there = batch["mask"] > 0
             images = normalise(jnp.asarray(batch["image"]), self._data)
-            predictions = self._predict(variables, images, self._subnets, asked)
-            for part, prediction in zip(parts, predictions, strict=True):
-                part.append(_read(prediction, batch["labels"], there))
-        return [_Found.concatenate(part) for part in parts]
+            for draw, part in enumerate(parts):
+                keys = self._keys(draw, i * self._batch_size)
+                predictions = self._predict(variables, images, self._subnets, asked, keys)
+                for found, prediction in zip(part, predictions, strict=True):
+                    found.append(_read(prediction, batch["labels"], there))
+        return [
+            _Found.stack([_Found.concatenate(part[j]) for part in parts])
+            for j in range(len(self._subnets))
+        ]
 
-    def _row(self, subnet: Subnet, budget: float | None, found: "_Found") -> Row:
-        cost = self._costs[subnet]
-        macs = self._macs(cost, found)
+    def _keys(self, draw: int, start: int) -> Array | None:
+        """One key per image of the batch that begins with image `start`."""
+        if not self._network.random:
+            return None
+        places = np.arange(start, start + self._batch_size, dtype=np.int32)
+        keys: Array = _image_keys(np.int32(draw), places)
+        return keys
+
+    def _row(self, subnet: Subnet, budget: float | None, found: "_Found", macs: Floats) -> Row:
+        top1 = found.top1.mean(1, dtype=float)  # of each draw
+        hits = round(float(found.top1.mean(dtype=float) * found.top1.shape[1]))
         row = {
             "subnet": str(subnet),
-            "n": len(found.top1),
-            "top1": float(found.top1.mean()),
-            "top1_ci95": confidence_interval(int(found.top1.sum()), len(found.top1)),
+            "n": found.top1.shape[1],
+            "top1": float(top1.mean()),
+            "top1_ci95": confidence_interval(hits, found.top1.shape[1]),
             "macs_mean": float(macs.mean()),
             "macs_std": float(macs.std()),
             "asked": budget,
         }
         if self._network.classes[0] >= TOP5_FROM:
             row["top5"] = float(found.top5.mean())
-        return {**row, **usage(found.opened, budget)}
+        if found.weights is not None:
+            row |= {
+                "gate_mean": float(found.weights.mean()),
+                "gate_std": float(found.weights.std()),
+            }
+        if self._network.random:
+            row |= {"draws": len(top1), "top1_draws_ci95": draws_interval(top1)}
+        opened = found.opened
+        flat = None if opened is None else opened.reshape(-1, opened.shape[-1])
+        return {**row, **usage(flat, budget)}
 
     def _macs(self, cost: Cost, found: "_Found") -> npt.NDArray[np.float64]:
-        """MACs of each image, (n,)."""
+        """MACs of each draw and image, (draws, n)."""
         if found.choice is not None:
             return self._candidates[found.choice] + cost.gates
         if found.opened is not None:
             return cost.of(found.opened)
-        return np.full(len(found.top1), float(cost.full))
+        return np.full(found.top1.shape, float(cost.full))
+
+
+@jax.jit
+def _image_keys(draw: Any, places: Any) -> Array:
+    key = rng.device(0, rng.Stream.PREDICT, draw)
+    return jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
+
+
+def _mean_draw(values: npt.NDArray[Any]) -> Floats:
+    """(draws, n, ...) -> (n, ...)."""
+    mean: Floats = values.mean(0, dtype=np.float64)
+    return mean
 
 
 def usage(opened: npt.NDArray[np.bool_] | None, budget: float | None) -> Row:
@@ -170,20 +226,41 @@ def confidence_interval(hits: int, n: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
+def draws_interval(top1: Floats) -> tuple[float, float]:
+    """The 95 % t-interval of the mean over random draws: accuracies (draws,) of at least two."""
+    mean, error = float(top1.mean()), float(top1.std(ddof=1)) / len(top1) ** 0.5
+    reach = float(student_t.ppf(0.975, len(top1) - 1)) * error
+    return max(0.0, mean - reach), min(1.0, mean + reach)
+
+
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """Per image: hits (n,), hits among five (n,), open blocks (n, N), choice (n,)."""
+    """What was read of each image, (n, ...), or after `stack` of each draw, (draws, n, ...).
+
+    Hits (), hits among five (), open blocks (N), choice (), weights of blocks (N).
+    """
 
     top1: npt.NDArray[np.bool_]
     top5: npt.NDArray[np.bool_]
     opened: npt.NDArray[np.bool_] | None
     choice: npt.NDArray[np.int32] | None
+    weights: npt.NDArray[np.float32] | None
 
     @staticmethod
     def concatenate(parts: list["_Found"]) -> "_Found":
+        """Joins batches."""
+        return _Found._join(parts, np.concatenate)
+
+    @staticmethod
+    def stack(parts: list["_Found"]) -> "_Found":
+        """Joins draws, along a new leading axis."""
+        return _Found._join(parts, np.stack)
+
+    @staticmethod
+    def _join(parts: list["_Found"], how: Callable[..., Any]) -> "_Found":
         def join(name: str) -> Any:
             arrays = [getattr(part, name) for part in parts]
-            return None if arrays[0] is None else np.concatenate(arrays)
+            return None if arrays[0] is None else how(arrays)
 
         return _Found(**{field.name: join(field.name) for field in dataclasses.fields(_Found)})
 
@@ -199,10 +276,11 @@ def _read(
         )
     best = np.argsort(-logits, axis=-1, kind="stable")[:, :5]
     right = best == labels[there, :1]
-    gates, choice = prediction.gates, prediction.choice
+    gates, choice, weights = prediction.gates, prediction.choice, prediction.weights
     return _Found(
         top1=right[:, 0],
         top5=right.any(1),
         opened=None if gates is None else np.asarray(gates)[there] >= 0,
         choice=None if choice is None else np.asarray(choice)[there],
+        weights=None if weights is None else np.asarray(weights)[there],
     )

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 
 from jax_elastic.elastic.doors import check_budget, check_statistics
 from jax_elastic.elastic.family import Array, Carry, Family, GatedCode, Prediction, Variables
+from jax_elastic.elastic.segments import first_carry
 from jax_elastic.errors import UsageError
 from jax_elastic.inference.runs import Gates, Run, run_segments, stack_runs
+from jax_elastic.inference.sequential import sequential
 from jax_elastic.subnet import Subnet
 
 PyTree = Any
@@ -47,6 +49,7 @@ class Engine:
         subnet: Subnet | None = None,
         budget: float | None = None,
         gates: Array | None = None,
+        keys: Array | None = None,
     ) -> Prediction:
         """Predicts a batch.
 
@@ -55,13 +58,14 @@ class Engine:
           subnet: an operating point; None for the fullest.
           budget: the share of the blocks to spend, in [0, 1], for networks that take one.
           gates: bool (B, N) that replace the network's own decisions, for checks.
+          keys: (B,), one `jax.random` key per image, for networks whose gates are random.
 
         Returns:
           The prediction; its gate logits are the network's own even where `gates` replaced them.
 
         Raises:
-          UsageError: an empty batch, a wrong subnet or budget, gates of another shape, or BN
-            statistics that were never estimated.
+          UsageError: an empty batch, a wrong subnet or budget, gates or keys of another shape, or
+            BN statistics that were never estimated.
         """
         if images.ndim != 4 or not images.shape[0]:
             raise UsageError(f"images have shape {images.shape}", "(B, H, W, channels) with B > 0")
@@ -72,12 +76,23 @@ class Engine:
                 "normalise them as in training: jax_elastic.data.augment.normalise",
             )
         check_budget(self._network, budget)
+        self._check_keys(keys, len(images))
         runs, owns = self._prepare(subnet or self._network.subnets.fullest)
         blocks = sum(run.length for run in runs if run.role == "gated")
         if gates is not None and gates.shape != (len(images), blocks):
             raise UsageError(f"gates have shape {gates.shape}", f"({len(images)}, {blocks}) here")
         asked = None if budget is None else jnp.float32(budget)
-        return self._run(runs, owns, images, asked, gates)  # type: ignore[no-any-return]
+        return self._run(runs, owns, images, asked, gates, keys)  # type: ignore[no-any-return]
+
+    def _check_keys(self, keys: Array | None, size: int) -> None:
+        shape = None if keys is None else keys.shape
+        wanted = (size,) if self._network.random else None
+        if shape != wanted:
+            raise UsageError(
+                f"keys have shape {shape}" if shape else "keys are missing",
+                "this network's gates are random" if wanted else "this network draws nothing",
+                f"pass jax.random.split(jax.random.key(0), {size})" if wanted else "leave keys out",
+            )
 
     def _prepare(self, subnet: Subnet) -> tuple[tuple[Run, ...], tuple[PyTree, ...]]:
         if subnet not in self._prepared:
@@ -92,9 +107,12 @@ def _predict(
     images: Array,
     budget: Array | None,
     gates: Gates,
+    keys: Array | None,
     gated: Callable[..., Any],
 ) -> Prediction:
-    carry, logits = run_segments(runs, owns, {"image": images}, budget, gates, gated)
+    budgets = None if budget is None else jnp.broadcast_to(budget, len(images))
+    carry = first_carry(images, budgets, keys)
+    carry, logits = run_segments(runs, owns, carry, budget, gates, gated)
     return Prediction(carry["logits"], logits, carry.get("choice"))
 
 
@@ -114,7 +132,7 @@ def masked(code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
     return jax.tree.map(select, code.open(own, carry), code.skip(own, carry))  # type: ignore[no-any-return]
 
 
-ENGINES: dict[str, Callable[..., Carry]] = {"masked": masked}
+ENGINES: dict[str, Callable[..., Carry]] = {"masked": masked, "sequential": sequential}
 """Engine name -> how it goes through a gated segment."""
 
 
@@ -125,6 +143,10 @@ def build_engine(
     subnets: Sequence[Subnet] | None = None,
 ) -> Engine:
     """An engine for a trained network.
+
+    `masked` computes every block and chooses afterwards: the oracle of the others, and quick
+    where a batch is computed as fast as an image. `sequential` takes gated blocks image by image
+    and really skips the closed ones: for single images, and on CPUs. Both are exact.
 
     Args:
       network: the family.

@@ -68,7 +68,7 @@ def run_segments(
     Args:
       runs: from `stack_runs`.
       owns: their arrays.
-      carry: ``{"image": (B, H, W, channels)}``.
+      carry: from `first_carry`.
       budget: () or None.
       gates: bool (B, N) that replace the network's decisions, or None.
       gated: (code, own, carry, opened) -> carry; how an engine goes through a gated segment.
@@ -92,8 +92,8 @@ def run_segments(
         if run.role == "gated":
             decided = None if gates is None else gates[:, done : done + run.length].T
             done += run.length
-        rows = (own, decided) if run.length > 1 else jax.tree.map(lambda a: a[None], (own, decided))
-        carry, z = _repeat(one, carry, rows, run.length)
+        stacked = own if run.length > 1 else jax.tree.map(lambda a: a[None], own)
+        carry, z = _repeat(one, carry, (stacked, decided), run.length)
         if z is not None:
             logits.append(z)
     return carry, jnp.concatenate(logits).T if logits else None

@@ -1,0 +1,142 @@
+"""External: one small policy network decides all gates from the image and the budget."""
+
+import dataclasses
+from typing import Any, cast
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jax_elastic.backbones.blocks import BLOCKS
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.elastic.budgeted import GatedForward, check_gates
+from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
+from jax_elastic.elastic.plain import DType
+from jax_elastic.elastic.segments import Take
+from jax_elastic.elastic.urnet.planned import Planned
+from jax_elastic.errors import UsageError
+from jax_elastic.gates import draw_soft, sigmoid_or_step
+from jax_elastic.layers import norm
+
+POLICY = "policy"
+
+
+class Policy(nn.Module):
+    """ResNet-8 on the image, pooled; with S in as many units -> hidden -> N gate logits.
+
+    Attributes:
+      backbone: the ResNet; its head is not used.
+      hidden: units between.
+      gates: N.
+
+    References:
+      URNet section 4.1 (External network); the exact stack is SPEC section 2 [C].
+    """
+
+    backbone: ResNet
+    hidden: int
+    gates: int
+
+    @nn.compact
+    def __call__(self, images: Array, budget: Array, bn: BNMode) -> Array:
+        """Images (B, H, W, channels), budget () or (B,) -> gate logits (B, N)."""
+        net = self.backbone
+        x = net.make_stem(name="stem")(images, bn)
+        for i in range(len(net.stage_sizes)):
+            x, _ = net.make_stage(i, BLOCKS[net.block], name=f"stage{i + 1}")(x, None, bn)
+        pooled = x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2))
+        column = jnp.asarray(budget, pooled.dtype)[..., None]
+        seen = jnp.concatenate([pooled, jnp.broadcast_to(column, pooled.shape)], -1)
+        hidden = nn.relu(nn.Dense(self.hidden, name="hidden")(seen))
+        logits: Array = nn.Dense(self.gates, name="logits")(hidden)
+        return logits
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyCode:
+    """The policy as a segment: ``image, budget`` -> ``plan``."""
+
+    policy: Policy
+    dtype: DType
+
+    def open(self, own: PyTree, carry: Carry) -> Carry:
+        """See `Code`."""
+        images = carry["image"].astype(self.dtype)
+        return {**carry, "plan": self.policy.apply(own, images, carry["budget"], "running")}
+
+
+@dataclasses.dataclass(frozen=True)
+class External(Planned):
+    """A ResNet whose gates a policy network sets before the first block.
+
+    The policy starts from nothing when the network's statistics may be frozen, so in training
+    its own BN always takes the batch.
+
+    Attributes:
+      p: probability that a gate is its sigmoid in training; otherwise the hard step.
+      beta: weight of the scale loss.
+      policy_width: channels of the policy's stem; its stages have 1, 2 and 4 times as many.
+      hidden: units between the policy's pooled features and its logits.
+    """
+
+    p: float = 0.1
+    beta: float = 2.0
+    policy_width: int = 16
+    hidden: int = 32
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_gates(self.p, self.beta)
+        if self.policy_width < 1 or self.hidden < 1:
+            raise UsageError("policy_width and hidden are not positive", "1 or more")
+
+    @property
+    def scale_weight(self) -> float:
+        """Its `beta`."""
+        return self.beta
+
+    @property
+    def policy(self) -> Policy:
+        """The policy network."""
+        body = dataclasses.replace(
+            self.backbone, stage_sizes=(1, 1, 1), width=self.policy_width, block="basic"
+        )
+        return Policy(body, self.hidden, self.backbone.num_blocks)
+
+    def _init(self, key: Array, images: Array) -> Any:
+        body_key, policy_key = jax.random.split(key)
+        body = super()._init(body_key, images)
+        policy = self.policy.init(policy_key, images, jnp.float32(1), "running")
+        return {name: {**body[name], POLICY: policy[name]} for name in ("params", "stats")}
+
+    def train_noise(self, key: Array, size: int) -> Array:
+        """Which gates are soft, bool (N,)."""
+        del size
+        return draw_soft(key, self.p, (self.backbone.num_blocks,))
+
+    def test_noise(self, key: Array | None) -> None:
+        """None is soft, and the policy's statistics are the running ones."""
+        del key
+
+    def gated_forward(
+        self, variables: Variables, images: Array, budget: Array, noise: PyTree, bn: BNMode
+    ) -> GatedForward:
+        """See `Budgeted`; `noise` is bool (N,), or None at test."""
+        own = cast(dict[str, PyTree], Take((POLICY,))(variables))
+        trains = noise is not None
+        logits, sown = self.policy.apply(
+            own,
+            images.astype(self.dtype),
+            budget,
+            "batch" if trains else "running",
+            mutable=["moments"],
+        )
+        opened = logits.T
+        gates = sigmoid_or_step(opened, noise[:, None] if trains else False)
+        found = self.planned_forward(variables, images, gates, opened, bn)
+        moments = norm.complete_moments(own["stats"], sown.get("moments"))
+        return found._replace(moments={**found.moments, POLICY: moments})
+
+    def plan_segment(self) -> Segment:
+        """The policy."""
+        return Segment("policy", PolicyCode(self.policy, self.dtype), Take((POLICY,)), "plan")

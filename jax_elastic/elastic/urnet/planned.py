@@ -1,0 +1,38 @@
+"""Networks whose gates are decided before the first block: a plan, then blocks that follow it."""
+
+import abc
+import dataclasses
+
+from jax_elastic.elastic.budgeted import Budgeted, GatedForward
+from jax_elastic.elastic.family import Array, BNMode, Segment, Variables
+from jax_elastic.elastic.gated import PLANNED_BLOCKS, PlannedBlockCode, TakePlanned
+from jax_elastic.elastic.segments import Take
+from jax_elastic.subnet import Subnet
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned(Budgeted, abc.ABC):
+    """A ResNet under a plan; its own variables are those of the plain network."""
+
+    @abc.abstractmethod
+    def plan_segment(self) -> Segment:
+        """What decides: a segment that adds ``plan``, gate logits (B, N), to the carry."""
+
+    def planned_forward(
+        self, variables: Variables, images: Array, gates: Array, opened: Array, bn: BNMode
+    ) -> GatedForward:
+        """The network under `gates` (N, B), which were decided by logits `opened` (N, B)."""
+        module = self.backbone.module(PLANNED_BLOCKS[self.backbone.block])
+        logits, _, moments = self.forward(module, variables, images, bn, gates)
+        return GatedForward(logits, gates, opened, moments)
+
+    def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
+        """The plan, then stem, blocks and head."""
+        return (self.plan_segment(), *super().segments(subnet))
+
+    def block_segment(self, n: int) -> Segment:
+        """See `Plain`; every block is gated by its column of the plan."""
+        site = self.backbone.sites()[n]
+        kind = PLANNED_BLOCKS[self.backbone.block]
+        code = PlannedBlockCode(self.backbone.make_block(site, kind))
+        return Segment(f"block{n + 1}", code, TakePlanned(Take(site.path, site.index), n), "gated")
