@@ -63,12 +63,17 @@ BUDGET_COLUMNS = (
     Column("reached", "reached", lambda reached: "yes" if reached else "no"),
     Column("top1", "top-1", format_share),
     Column("top1_ci95", "95 % interval", format_interval),
+    Column("draws", "draws"),
+    Column("top1_draws_ci95", "95 % of draws", format_interval),
     Column("blocks_mean", "blocks", format_number),
     Column("blocks_std", "std", format_number),
     Column("blocks_p99", "p99", format_number),
     Column("macs_mean", "MACs", format_count),
     Column("macs_std", "std", format_count),
+    Column("gate_mean", "gate mean", "{:.3f}".format),
+    Column("gate_std", "std", "{:.3f}".format),
 )
+"""What `eval` shows: an interval is over images, that of draws over random draws of the gates."""
 
 
 def format_table(rows: Sequence[Row], columns: Sequence[Column] | None = None) -> str:
@@ -79,12 +84,15 @@ def format_table(rows: Sequence[Row], columns: Sequence[Column] | None = None) -
       columns: `BUDGET_COLUMNS` where None, without those that no row has a value for.
     """
     if columns is None:
-        columns = [
-            c for c in BUDGET_COLUMNS if not rows or any(row.get(c.key) is not None for row in rows)
-        ]
+        columns = with_values(BUDGET_COLUMNS, rows)
     texts = [[column.heading, *(_cell(row, column) for row in rows)] for column in columns]
     padded = [_pad(cells, column.left) for cells, column in zip(texts, columns, strict=True)]
     return "\n".join("  ".join(line).rstrip() for line in zip(*padded, strict=True))
+
+
+def with_values(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
+    """The columns that some row has a value for; all where there are no rows."""
+    return [c for c in columns if not rows or any(row.get(c.key) is not None for row in rows)]
 
 
 def _cell(row: Row, column: Column) -> str:

@@ -61,6 +61,16 @@ def test_columns_that_no_row_has_are_left_out():
     assert heading.split() == ["subnet", "MACs"]
 
 
+def test_random_draws_and_weighted_blocks_have_columns_of_their_own():
+    row = {"subnet": "full", "draws": 10, "top1_draws_ci95": (0.78, 0.8), "macs_std": 2e3}
+    weighted = {"subnet": "full", "gate_mean": 0.61234, "gate_std": 0.25}
+    assert format_table([row, weighted]).splitlines() == [
+        "subnet  draws  95 % of draws    std  gate mean    std",
+        "full       10   [78.0, 80.0]  2.0 K          -      -",
+        "full        -              -      -      0.612  0.250",
+    ]
+
+
 def test_own_columns_are_taken_as_given():
     columns = (Column("form", "form", left=True), Column("ratio", "time / dense", "{:.2f}".format))
     assert format_table([{"form": "masked", "ratio": 1.016}, {"form": "dense"}], columns) == (
