@@ -114,7 +114,7 @@ class Toy:
     subnets = Space("depth", ((1, 2),))
     forms = frozenset({"sliced", "scan_switch"})
     candidates = ()
-    objectives = ("both", "shallow")
+    objectives = ("shallow", "both")
     budgets = ()
     random = False
     classes = (CLASSES,)

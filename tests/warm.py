@@ -1,8 +1,10 @@
 """One small URNet for many tests, and random weights that a network can be run with.
 
-Random weights are init plus one step's fold over random images: fresh BN statistics are 0 and 1,
-and the package refuses to run with them (law 4).
+Random weights come with one step's fold over random images: fresh BN statistics are 0 and 1, and
+the package refuses to run with them (law 4).
 """
+
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import numpy as np
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.family import When
-from jax_elastic.elastic.urnet import URNet
+from jax_elastic.elastic.urnet.urnet import URNet
 
 # Five gates; a stack of two blocks, a first block with a stack of one, a first block alone.
 BACKBONE = ResNet((2, 2, 1), width=8, classes=5)
@@ -38,20 +40,65 @@ def some_draws(network, objective, seed=0):
     return network.draws(np.random.default_rng(seed), when)
 
 
-def warmed(network, seed=0):
-    """Variables of any family; the statistics of noise, under its first objective."""
-    (objective, *_), (classes, *_) = network.objectives, network.classes
+def keys_of(network, size, seed=0):
+    """One key per image for a network whose gates are random, else None."""
+    return jax.random.split(jax.random.key(seed), size) if network.random else None
+
+
+@functools.cache
+def shapes_of(network, image=(8, 8, 3)):
+    """The shapes of a network's variables for images (H, W, channels)."""
+    one = jax.ShapeDtypeStruct((1, *image), jnp.float32)
+    return jax.eval_shape(network.init, jax.random.key(0), one)
+
+
+def random_weights(network, seed=0):
+    """Variables of any family before a step: He's kernels, noise for the rest, no statistics.
+
+    Drawn here because compiling `init` takes longer than all else of a small network.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        kind, noise = path[-1].key, rng.normal(size=leaf.shape)
+        if kind == "kernel":
+            # Height, width and channels; a stack has one axis more in front.
+            fan_in = np.prod(leaf.shape[-4:-1]) if len(leaf.shape) > 3 else leaf.shape[-2]
+            values = noise * np.sqrt(2 / fan_in)
+        else:
+            values = {"scale": 1 + 0.1 * noise, "bias": 0.1 * noise, "var": 1 + 0 * noise}.get(
+                kind, 0 * noise
+            )
+        return jnp.asarray(values, leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, shapes_of(network))
+
+
+@functools.cache
+def _statistics(network, objective):
+    """The jitted statistics after one step."""
 
     @jax.jit
-    def make(key, batch):
-        variables = network.init(key, batch["image"])
+    def step(variables, batch, draws, key):
         stats = variables["stats"]
-        for draw in some_draws(network, objective):
+        for draw in draws:
             _, aux = network.loss(variables, batch, draw, key, objective, "batch")
             stats = network.fold(stats, aux)
-        return {"params": variables["params"], "stats": stats}
+        return stats
 
-    return make(jax.random.key(seed), random_batch(32, classes=classes))
+    return step
+
+
+def warmed(network, seed=0):
+    """Variables of any family; the statistics of noise, under its last objective.
+
+    That is the one that trains all of a network: what a family grows out of comes first.
+    """
+    (*_, objective), (classes, *_) = network.objectives, network.classes
+    variables, batch = random_weights(network, seed), random_batch(32, classes=classes)
+    draws, key = some_draws(network, objective), jax.random.key(seed)
+    stats = _statistics(network, objective)(variables, batch, draws, key)
+    return {"params": variables["params"], "stats": stats}
 
 
 def with_gate_logits(network, variables, logits):

@@ -10,7 +10,7 @@ from jax_elastic.backbones.blocks import BasicBlock
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.segments import Take
-from jax_elastic.elastic.urnet import URNet
+from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.subnet import FULL

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from warm import BACKBONE, SMALL, warmed
+from warm import BACKBONE, SMALL, shapes_of, warmed
 
 from jax_elastic.elastic.doors import check_budget, check_statistics
 from jax_elastic.elastic.family import Segment
@@ -19,9 +19,9 @@ from jax_elastic.subnet import FULL, Subnet
 
 def variables_with_counts(count, network=SMALL):
     """Variables that are zeros but for the counts of BN updates."""
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
     return jax.tree.map(
-        lambda s: np.full(s.shape, count if s.dtype == jnp.int32 else 0, s.dtype), shapes
+        lambda s: np.full(s.shape, count if s.dtype == jnp.int32 else 0, s.dtype),
+        shapes_of(network),
     )
 
 

@@ -15,9 +15,11 @@ from hypothesis.extra import numpy as hnp
 from warm import BACKBONE, SMALL, cast, random_batch, random_images, warmed, with_gate_logits
 
 from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.elastic.budgeted import scale_loss
 from jax_elastic.elastic.family import Draw, When
 from jax_elastic.elastic.plain import Plain
-from jax_elastic.elastic.urnet import ConditionalGate, URNet, scale_loss
+from jax_elastic.elastic.urnet.conditional import ConditionalGate
+from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.subnet import FULL

@@ -1,17 +1,18 @@
 """Costs by segments add up to the walk of the whole network, and each segment is walked once."""
 
 import dataclasses
+import functools
 
 import families
 import jax
 import jax.numpy as jnp
 import pytest
-from warm import BACKBONE, SMALL
+from warm import BACKBONE, SMALL, keys_of, shapes_of
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.family import Segment
 from jax_elastic.elastic.plain import Plain
-from jax_elastic.elastic.urnet import URNet
+from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation import cost as cost_module
 from jax_elastic.evaluation.cost import CostModel
@@ -23,28 +24,38 @@ PLAIN = Plain(BACKBONE)
 CONV = 3 * 3
 
 
+@functools.cache
+def costs(network):
+    """The cost model of a network, which remembers what it walked."""
+    return CostModel(network, SHAPE)
+
+
 def dense_macs(network, subnet=FULL, images=1):
     """The counter's walk of the whole masked forward."""
     budget = 0.5 if network.budgets else None
     network = network.reference()
-    images = jax.ShapeDtypeStruct((images, *SHAPE), jnp.float32)
-    variables = jax.eval_shape(network.init, jax.random.key(0), images)
-    return count_macs(lambda v, x: network.predict(v, x, (subnet,), budget), variables, images)
+    batch = jax.ShapeDtypeStruct((images, *SHAPE), jnp.float32)
+    keys = keys_of(network, images)
+
+    def predict(variables, images):
+        return network.predict(variables, images, (subnet,), budget, keys)
+
+    return count_macs(predict, shapes_of(network, SHAPE), batch)
 
 
 @pytest.mark.parametrize("name,subnet", families.POINTS)
 def test_segments_add_up_to_the_whole_dense_forward(name, subnet):
-    cost = CostModel(families.ALL[name], SHAPE).cost(subnet)
+    cost = costs(families.ALL[name]).cost(subnet)
     assert cost.full == dense_macs(families.ALL[name], subnet) > 0
     assert cost.full == cost.fixed + sum(cost.blocks) + cost.gates
 
 
 def test_a_cost_is_that_of_one_image():
-    assert dense_macs(SMALL, images=3) == 3 * CostModel(SMALL, SHAPE).cost(FULL).full
+    assert dense_macs(SMALL, images=3) == 3 * costs(SMALL).cost(FULL).full
 
 
 def test_the_cost_of_a_small_network_is_the_sum_made_by_hand():
-    cost = CostModel(SMALL, SHAPE).cost(FULL)
+    cost = costs(SMALL).cost(FULL)
     maps = [9 * 8, 5 * 4, 3 * 2]
     stack = maps[0] * CONV * (8 * 8 + 8 * 8)
     blocks = (
@@ -59,7 +70,7 @@ def test_the_cost_of_a_small_network_is_the_sum_made_by_hand():
 
 
 def test_a_network_without_gates_is_all_fixed():
-    plain, gated = (CostModel(network, SHAPE).cost(FULL) for network in (PLAIN, SMALL))
+    plain, gated = (costs(network).cost(FULL) for network in (PLAIN, SMALL))
     assert plain == (gated.fixed + sum(gated.blocks), (), 0)
 
 
@@ -67,11 +78,11 @@ def test_a_network_without_gates_is_all_fixed():
 def test_the_form_that_runs_costs_what_the_reference_costs(name, subnet):
     network = families.ALL[name]
     executed = CostModel(network, SHAPE, executed=True).cost(subnet)
-    assert executed == CostModel(network, SHAPE).cost(subnet)
+    assert executed == costs(network).cost(subnet)
 
 
 def test_parameters_by_kind_are_the_counts_made_by_hand():
-    params = CostModel(SMALL, SHAPE).params(FULL)
+    params = costs(SMALL).params(FULL)
     convs = CONV * (3 * 8 + 4 * 8 * 8 + 8 * 16 + 3 * 16 * 16 + 16 * 32 + 32 * 32)
     bn = 2 * (8 + 4 * 8 + 4 * 16 + 2 * 32)
     gates = sum(2 * c * (c // 2) + c // 2 + c // 2 + 1 for c in (8, 8, 8, 16, 16))
@@ -86,9 +97,9 @@ def test_parameters_by_kind_are_the_counts_made_by_hand():
 
 @pytest.mark.parametrize("network", families.SMALL.values(), ids=families.SMALL)
 def test_parameters_are_those_that_init_makes(network):
-    made = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *SHAPE)))["params"]
+    made = shapes_of(network, SHAPE)["params"]
     total = sum(leaf.size for leaf in jax.tree.leaves(made))
-    assert CostModel(network, SHAPE).params(FULL)["params"] == total
+    assert costs(network).params(FULL)["params"] == total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,6 +126,9 @@ class Halve:
 
 class HandMade:
     """Segments of every role; equal ones on maps of other sizes."""
+
+    budgets = ()
+    random = False
 
     def reference(self):
         return self

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy import Toy
-from warm import BACKBONE, SMALL
+from warm import BACKBONE, SMALL, shapes_of
 
 from jax_elastic.data.datasets import DataConfig, Dataset
 from jax_elastic.elastic.family import Prediction
@@ -41,7 +41,7 @@ def dataset(answers, labels, gates=None, classes=5):
     return Dataset("hand", images, np.array(labels, np.int32)[:, None], (classes,), names)
 
 
-def predict(variables, images, subnets, budget):
+def predict(variables, images, subnets, budget, keys=None):
     """Reads class and gates off the images; a class further away is less likely."""
     answers = jnp.round(images[:, 0, 0, 0] * 255)
     logits = -jnp.abs(jnp.arange(20) - answers[:, None] + 0.1)
@@ -49,17 +49,16 @@ def predict(variables, images, subnets, budget):
     return tuple(Prediction((logits,), gates) for _ in subnets)
 
 
-def predict_and_choose(variables, images, subnets, budget):
+def predict_and_choose(variables, images, subnets, budget, keys=None):
     """The class as above; the depth is its parity."""
-    (prediction, *_) = predict(variables, images, subnets, budget)
+    (prediction, *_) = predict(variables, images, subnets, budget, keys)
     choice = prediction.logits[0].argmax(-1) % 2
     return tuple(prediction._replace(choice=choice) for _ in subnets)
 
 
 def ready(network):
     """Variables of a network whose statistics count as estimated; their values are not read."""
-    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
-    return jax.tree.map(lambda s: np.ones(s.shape, s.dtype), shapes)
+    return jax.tree.map(lambda s: np.ones(s.shape, s.dtype), shapes_of(network, (8, 8, 1)))
 
 
 def evaluate(network, data, predict=predict, **options):
@@ -79,9 +78,9 @@ def test_accuracy_is_exact_whatever_the_batch_size_leaves_over(batch_size):
 def test_every_call_has_the_full_batch_so_that_one_program_serves_all():
     shapes = []
 
-    def recorded(variables, images, subnets, budget):
+    def recorded(variables, images, subnets, budget, keys=None):
         shapes.append(images.shape)
-        return predict(variables, images, subnets, budget)
+        return predict(variables, images, subnets, budget, keys)
 
     evaluate(PLAIN, dataset([0] * 5, [0] * 5), predict=recorded, batch_size=3)
     assert shapes == [(3, 8, 8, 1)] * 2
@@ -90,9 +89,9 @@ def test_every_call_has_the_full_batch_so_that_one_program_serves_all():
 def test_images_are_normalised_as_the_data_config_says():
     seen = []
 
-    def recorded(variables, images, subnets, budget):
+    def recorded(variables, images, subnets, budget, keys=None):
         seen.append(images)
-        return predict(variables, images, subnets, budget)
+        return predict(variables, images, subnets, budget, keys)
 
     config = dataclasses.replace(AS_IT_IS, mean=(0.5,), std=(0.25,))
     Evaluator(PLAIN, dataset([255], [0]), config, predict=recorded)(ready(PLAIN))
@@ -151,8 +150,8 @@ def test_macs_are_those_of_the_blocks_that_each_image_opened():
 
 
 def test_a_gate_whose_logit_is_exactly_zero_is_open():
-    def at_zero(variables, images, subnets, budget):
-        (prediction,) = predict(variables, images, subnets, budget)
+    def at_zero(variables, images, subnets, budget, keys=None):
+        (prediction,) = predict(variables, images, subnets, budget, keys)
         return (prediction._replace(gates=jnp.zeros((len(images), 5))),)
 
     (row,) = evaluate(SMALL, dataset([0], [0]), predict=at_zero, budgets=[0.6]).rows
@@ -160,7 +159,8 @@ def test_a_gate_whose_logit_is_exactly_zero_is_open():
 
 
 def test_a_network_without_gates_has_no_usage_and_the_macs_of_all_of_it():
-    (row,), (opened,) = dataclasses.astuple(evaluate(PLAIN, dataset([0, 1], [0, 1])))
+    evaluation = evaluate(PLAIN, dataset([0, 1], [0, 1]))
+    (row,), (opened,) = evaluation.rows, evaluation.opened
     assert opened is None
     assert row.items() >= usage(None, None).items()
     assert set(usage(None, None).values()) == {None} == {row["asked"]}
@@ -179,9 +179,9 @@ def test_usage_with_and_without_gates_has_the_same_keys():
 def test_each_budget_reaches_the_network_as_asked_and_gives_a_row():
     asked = []
 
-    def recorded(variables, images, subnets, budget):
+    def recorded(variables, images, subnets, budget, keys=None):
         asked.append(budget)
-        return predict(variables, images, subnets, budget)
+        return predict(variables, images, subnets, budget, keys)
 
     rows = evaluate(SMALL, dataset([0], [0], GATES[1:2]), recorded, budgets=[0.3, 0.9]).rows
     assert asked == [np.float32(0.3), np.float32(0.9)]
@@ -237,7 +237,7 @@ def test_statistics_that_were_never_estimated_are_refused():
 
 
 def test_logits_that_are_not_finite_are_refused_and_not_counted_as_class_0():
-    def broken(variables, images, subnets, budget):
+    def broken(variables, images, subnets, budget, keys=None):
         return tuple(Prediction((jnp.full((len(images), 5), jnp.nan),)) for _ in subnets)
 
     with pytest.raises(UsageError, match="logits are not finite"):

@@ -9,7 +9,7 @@ import pytest
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.elastic.plain import Plain
-from jax_elastic.elastic.urnet import URNet
+from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
 from jax_elastic.training.experiment import (
     Experiment,

@@ -25,7 +25,7 @@ jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.datasets import DataConfig, load
-from jax_elastic.elastic.urnet import URNet
+from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.training.experiment import Experiment, Runtime
 from jax_elastic.training.loop import train
 from jax_elastic.training.phases import Phase

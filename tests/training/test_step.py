@@ -8,7 +8,7 @@ import pytest
 from jax_elastic import rng
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.datasets import DataConfig
-from jax_elastic.elastic.urnet import URNet
+from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.training.mesh import make_mesh, replicated, sharded
 from jax_elastic.training.phases import Phase, make_optimizer, spans
 from jax_elastic.training.state import TrainState
