@@ -101,6 +101,7 @@ class _Run:
         self.mesh: Mesh = make_mesh(devices)
         data = load(experiment.data, "train")
         self._check(data)
+        self.class_names = data.class_names
         self.spans = spans(experiment.phases_run, len(data))
         self.profiler = Profiler(step_range(experiment.profile_steps), workdir / PROFILE)
         self.feed = Feed(experiment, data, self.mesh, self.profiler.borders)
@@ -187,6 +188,7 @@ class _Run:
             "phase": span.index,
             "phase_name": span.phase.name,
             "seconds": self.clock.seconds,
+            "class_names": self.class_names,  # so that predictions need no data set
         }
         items = {"variables": state.variables, "opt_state": state.opt_state}
         checkpoints.save(int(state.step), items, meta)
