@@ -1,9 +1,7 @@
 """`eval`: what a trained network gives at each budget or operating point, as table and pictures."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from absl import flags
 
 from jax_elastic.cli.flags import parse, parse_budgets, parse_subnets
@@ -11,11 +9,11 @@ from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation import plots
-from jax_elastic.evaluation.evaluate import Evaluation, Evaluator
+from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.evaluation.figures import save_figure
+from jax_elastic.evaluation.plots_run import draw_run
 from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import format_table
-from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.workdir import load_variables, read_config
 
 ABOUT = """\
@@ -32,25 +30,33 @@ def main(argv: list[str]) -> None:
     workdir = Path(values.workdir)
     experiment = read_config(workdir)
     variables, meta = load_variables(workdir, experiment)
+    dataset = load_data(experiment.data, values.split)
     evaluator = Evaluator(
         experiment.network,
-        load_data(experiment.data, values.split),
+        dataset,
         experiment.data,
         subnets=parse_subnets(values.subnet),
         budgets=parse_budgets(values.budgets),
         batch_size=values.batch_size,
     )
     found = evaluator(variables)
-    suffix = "" if values.split == "test" else f"-{values.split}"
     where = {"data": experiment.data.name, "split": values.split, "step": meta["step"]}
     rows = [{**where, **row} for row in found.rows]
-    write_json(values.json or workdir / f"eval{suffix}.json", "eval", rows)
+    write_json(values.json or of_split(workdir, "eval", values.split, ".json"), "eval", rows)
     if values.json == "-":
         return
     print(f"{workdir}, step {meta['step']}: {len(found.opened)} rows on the {values.split} split")
     print(format_table(found.rows))
-    for path in _draw(found, experiment, workdir / f"plots{suffix}", values.split):
-        print(path)
+    folder = of_split(workdir, "plots", values.split)
+    title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
+    for name, figure in draw_run(found, dataset, title).items():
+        path = folder / f"{name}.png"
+        print(f"no {path}: {figure}" if isinstance(figure, str) else save_figure(figure, path))
+
+
+def of_split(workdir: Path, name: str, split: str, suffix: str = "") -> Path:
+    """Where a workdir keeps what was found on a split: ``eval.json``, ``eval-train.json``, ..."""
+    return workdir / f"{name}{'' if split == 'test' else f'-{split}'}{suffix}"
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -63,25 +69,3 @@ def _define(values: flags.FlagValues) -> None:
         "json", None, "rows go here; - for standard output and nothing else", flag_values=values
     )
     define_platform(values)
-
-
-def _draw(found: Evaluation, experiment: Experiment, folder: Path, split: str) -> Sequence[Path]:
-    """Every picture these rows have data for."""
-    title = f"{type(experiment.network).__name__} on {experiment.data.name}, {split} split"
-    paths = [plots.accuracy_against_macs(found.rows, folder / "accuracy_against_macs.png", title)]
-    asked = [(row, o) for row, o in zip(found.rows, found.opened, strict=True) if o is not None]
-    if not asked or len({row["subnet"] for row, _ in asked}) > 1:
-        return paths
-    rows = [row for row, _ in asked]
-    if any(row["asked"] is None for row in rows):
-        return paths
-    budgets = [row["asked"] for row in rows]
-    opened = np.stack([o for _, o in asked])  # (budgets, images, blocks)
-    paths += [
-        plots.budget_against_usage(rows, folder / "budget_against_usage.png", title),
-        plots.block_usage_map(opened.mean(1), budgets, folder / "block_usage_map.png", title),
-        plots.per_image_usage(
-            opened.mean(2), budgets, folder / "per_image_usage.png", title, opened.shape[2]
-        ),
-    ]
-    return paths

@@ -7,6 +7,7 @@ between calls: any thread may draw.
 import io
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -23,6 +24,7 @@ WIDTH = 6.4  # inches: 960 pixels, shown at about 800 in a README
 
 # Okabe and Ito 2008: told apart with every common form of colour blindness.
 BLUE, VERMILLION, ORANGE, GREY = "#0072B2", "#D55E00", "#E69F00", "#666666"
+GREEN, PURPLE, SKY, BLACK = "#009E73", "#CC79A7", "#56B4E9", "#000000"
 
 SMALL = 8.5  # points: annotations and legends
 
@@ -39,15 +41,64 @@ _PLACES = tuple(
 )
 
 
+@dataclass(frozen=True)
+class Style:
+    """How a series is told from the others, with colours and without.
+
+    Attributes:
+      colour: of its line, markers and bars.
+      marker: as matplotlib names it.
+      line: dashes, as matplotlib names them.
+    """
+
+    colour: str
+    marker: str
+    line: str
+
+
+_COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+_MARKERS = "os^DvPX*<>"
+_LINES = ("-", "--", "-.", ":")
+
+
+def series_style(index: int) -> Style:
+    """The style of series 0, 1, ...: seventy differ, the first ten by their markers alone."""
+    colour, marker = _COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)]
+    return Style(colour, marker, _LINES[index // len(_COLOURS) % len(_LINES)])
+
+
 def new_figure(height: float, title: str) -> tuple[Figure, Axes]:
     """A figure `WIDTH` x `height` inches at `DPI`, with one titled axes."""
+    figure, (axes,) = new_panels(height, 1)
+    axes.set_title(title, fontsize=11, loc="left")
+    return figure, axes
+
+
+def new_panels(height: float, panels: int) -> tuple[Figure, list[Axes]]:
+    """A figure as `new_figure` makes it, with panels above each other that share their x axis."""
+    figure = _canvas(height)
+    column = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
+    for axes in column:
+        axes.tick_params(labelsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_axisbelow(True)
+    return figure, list(column)
+
+
+def new_grid(height: float, rows: int, columns: int, title: str) -> tuple[Figure, list[list[Axes]]]:
+    """A titled figure with rows of axes that have neither frame nor ticks, for images."""
+    figure = _canvas(height)
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for axes in grid.flat:
+        axes.set(xticks=(), yticks=(), frame_on=False)
+    return figure, [list(row) for row in grid]
+
+
+def _canvas(height: float) -> Figure:
     figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11, loc="left")
-    axes.tick_params(labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+    return figure
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:

@@ -1,0 +1,105 @@
+"""Every figure that one evaluation has data for."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from jax_elastic.data.datasets import Dataset
+from jax_elastic.evaluation import plots
+from jax_elastic.evaluation.evaluate import Evaluation, Floats
+from jax_elastic.evaluation.plots_images import (
+    class_extremes,
+    draw_class_extremes,
+    draw_right_then_wrong,
+    right_then_wrong,
+)
+
+Found = Figure | str
+
+# The budgets of the paper's figures 6 and 7; the nearest that were asked are taken.
+PAIRS_AT = 0.6
+RIGHT_AT, WRONG_AT = 0.8, 0.6
+
+
+def draw_run(found: Evaluation, dataset: Dataset, title: str) -> dict[str, Found]:
+    """The figures of an evaluation by name, or in place of one why it is left out.
+
+    Accuracy against MACs is always there. Where a network with gates was asked for budgets, its
+    usage is too; and where its gates are not random, what they do to single images: pairs of a
+    class near S = 0.6, and images that are right near S = 0.8 and wrong near 0.6.
+
+    Args:
+      found: what the evaluator found.
+      dataset: the images it was given.
+      title: stands above each figure.
+    """
+    figures: dict[str, Found] = {
+        "accuracy_against_macs": plots.draw_accuracy_against_macs(found.rows, title)
+    }
+    opened = [o for o in found.opened if o is not None]
+    budgets = [row["asked"] for row in found.rows if row["asked"] is not None]
+    if len({row["subnet"] for row in found.rows}) > 1 or not len(opened) == len(budgets) > 0:
+        return figures
+    draws = found.rows[0].get("draws")
+    figures |= _of_usage(found, opened, budgets, title if draws is None else _drawn(title, draws))
+    if draws is None:
+        figures["class_extremes"] = _class_extremes(found, opened, budgets, dataset, title)
+        figures["right_then_wrong"] = _right_then_wrong(found, opened, budgets, dataset, title)
+    return figures
+
+
+def _drawn(title: str, draws: int) -> str:
+    return f"{title}, means of {draws} draws"
+
+
+def _of_usage(
+    found: Evaluation, opened: Sequence[Floats], budgets: Sequence[float], title: str
+) -> dict[str, Found]:
+    of_blocks = [of_row.mean(0) for of_row in opened]
+    of_images = [of_row.mean(1) for of_row in opened]
+    return {
+        "budget_against_usage": plots.draw_budget_against_usage(found.rows, title),
+        "block_usage_map": plots.draw_block_usage_map(of_blocks, budgets, title),
+        "per_image_usage": plots.draw_per_image_usage(
+            of_images, budgets, title, opened[0].shape[1]
+        ),
+    }
+
+
+def _class_extremes(
+    found: Evaluation,
+    opened: Sequence[Floats],
+    budgets: Sequence[float],
+    dataset: Dataset,
+    title: str,
+) -> Found:
+    at = _nearest(budgets, PAIRS_AT)
+    pairs = class_extremes(opened[at].sum(1), dataset.labels[:, 0])
+    if not pairs:
+        return f"at S = {budgets[at]:g} all images of a class open as many blocks"
+    return draw_class_extremes(dataset, pairs, opened[at], found.top1[at], budgets[at], title)
+
+
+def _right_then_wrong(
+    found: Evaluation,
+    opened: Sequence[Floats],
+    budgets: Sequence[float],
+    dataset: Dataset,
+    title: str,
+) -> Found:
+    high = _nearest(budgets, RIGHT_AT)
+    below = [budget for budget in budgets if budget < budgets[high]]
+    if not below:
+        return "it takes two budgets, for example --budgets=0.6,0.8"
+    low = budgets.index(below[_nearest(below, WRONG_AT)])
+    images = right_then_wrong(found.top1[high], found.top1[low])
+    pair = budgets[high], budgets[low]
+    if not len(images):
+        return f"no image is right at S = {pair[0]:g} and wrong at S = {pair[1]:g}"
+    counts = opened[high].sum(1), opened[low].sum(1)
+    reverse = len(right_then_wrong(found.top1[low], found.top1[high]))
+    return draw_right_then_wrong(dataset, images, counts, pair, title, reverse)
+
+
+def _nearest(budgets: Sequence[float], wanted: float) -> int:
+    return min(range(len(budgets)), key=lambda i: abs(budgets[i] - wanted))
