@@ -5,29 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_run import DIGITS, TINY
 
 import jax_elastic
 from jax_elastic.cli import run
 from jax_elastic.data.augment import normalise
 from jax_elastic.data.datasets import load as load_data
-
-DIGITS = "configs/urnet_digits.py"
-TINY = (
-    "--config.network.backbone.stage_sizes=(1,1,1)",
-    "--config.network.backbone.width=4",
-    "--config.phases.base.epochs=0.1",
-    "--config.phases.gates.epochs=0.1",
-    "--config.phases.joint.epochs=0.1",
-    "--config.phases.settle.epochs=0.1",
-)
-
-
-@pytest.fixture(scope="module")
-def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that was trained for four steps, one in each phase."""
-    path = tmp_path_factory.mktemp("run")
-    assert run(["train", f"--config={DIGITS}", f"--workdir={path}", *TINY, "--platform=cpu"]) == 0
-    return path
 
 
 def test_training_leaves_config_metrics_and_a_checkpoint_that_load_returns(workdir: Path) -> None:
