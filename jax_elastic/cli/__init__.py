@@ -15,6 +15,7 @@ from jax_elastic.training.stop import Stopped
 COMMANDS = {
     "train": "train a network from a config, or go on with its workdir",
     "eval": "accuracy, usage and MACs of a trained network per budget or operating point",
+    "predict": "class, confidence and cost of each of your own images",
     "macs": "what the operating points of a network cost, without training it",
 }
 """Command -> what it does; each is the module `jax_elastic.cli.NAME_command`."""
@@ -44,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {name:6} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:7} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: jax-elastic COMMAND [--flag=value ...]",

@@ -35,18 +35,50 @@ def parse(
       UsageError: an unknown flag, a wrong value, or an argument that is no flag.
       SystemExit: after `--help`.
     """
+    values, rest = _parse(argv, define, about)
+    if rest:
+        raise UsageError(f"{rest[0]!r} is not a flag", "flags look like --name=value")
+    return values
+
+
+def parse_with_names(
+    argv: Sequence[str], define: Callable[[flags.FlagValues], None], about: str, called: str
+) -> tuple[flags.FlagValues, list[str]]:
+    """As `parse`, for a command that also takes arguments that are no flags.
+
+    Args:
+      argv: the command's arguments; flags may stand between the others, and none after ``--``.
+      define: defines its flags.
+      about: what `--help` says first; tells what `called` is.
+      called: what the other arguments are called, e.g. ``IMAGES``.
+
+    Returns:
+      The flags, and the other arguments, at least one.
+
+    Raises:
+      UsageError: an unknown flag, a wrong value, or no other argument.
+      SystemExit: after `--help`.
+    """
+    values, rest = _parse(argv, define, about)
+    if not rest:
+        raise UsageError(f"{called} are missing", next_step="--help tells what they can be")
+    return values, rest
+
+
+def _parse(
+    argv: Sequence[str], define: Callable[[flags.FlagValues], None], about: str
+) -> tuple[flags.FlagValues, list[str]]:
     values = flags.FlagValues()
+    values.set_gnu_getopt(True)  # flags may follow other arguments
     define(values)
     if "--help" in argv or "-h" in argv:
         print(about + "\n" + values.get_help())
         sys.exit(0)
     try:
-        rest = values([PROGRAM, *argv])[1:]
+        rest: list[str] = values([PROGRAM, *argv])[1:]
     except flags.Error as error:
         raise UsageError(str(error), next_step="--help lists the flags") from None
-    if rest:
-        raise UsageError(f"{rest[0]!r} is not a flag", "flags look like --name=value")
-    return values
+    return values, rest
 
 
 def split_config(argv: Sequence[str]) -> tuple[list[str], list[str]]:
