@@ -7,14 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from toy import Toy
-from warm import BACKBONE, SMALL, shapes_of
+from warm import BACKBONE, SMALL, shapes_of, warmed
 
 from jax_elastic.data.datasets import DataConfig, Dataset
 from jax_elastic.elastic.family import Prediction
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.urnet.random_drop import RandomDrop, keep_logits, uniforms_of
+from jax_elastic.elastic.urnet.soft import URNetSoft
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
-from jax_elastic.evaluation.evaluate import Evaluator, confidence_interval, usage
+from jax_elastic.evaluation.evaluate import Evaluator, confidence_interval, draws_interval, usage
 from jax_elastic.subnet import FULL, Subnet
 
 # Pixels arrive as they are, divided by 255.
@@ -248,3 +250,140 @@ def test_budgets_may_be_an_array():
     data = dataset([0, 1], [0, 1], gates=[[1] * 5, [0] * 5])
     rows = evaluate(SMALL, data, budgets=np.array([0.25, 0.5])).rows
     assert [row["asked"] for row in rows] == [0.25, 0.5]
+
+
+# Networks whose gates are random, or weigh
+
+RANDOM = RandomDrop(BACKBONE)
+LABELS = [0, 1, 2, 3, 4] * 4
+
+
+def predict_at_random(variables, images, subnets, budget, keys):
+    """Each block is kept with probability S; the answer is right where the first one is."""
+    kept = keep_logits(uniforms_of(keys, 5), budget)
+    answers = jnp.round(images[:, 0, 0, 0] * 255)
+    wrong = (kept[:, 0] < 0).astype(answers.dtype)
+    logits = -jnp.abs(jnp.arange(5) - (answers + wrong)[:, None] % 5)
+    return tuple(Prediction((logits,), kept) for _ in subnets)
+
+
+def evaluate_at_random(predict=predict_at_random, **options):
+    options = {"budgets": [0.5], "batch_size": 8, **options}
+    return evaluate(RANDOM, dataset(LABELS, LABELS), predict, **options)
+
+
+def test_a_random_networks_row_says_how_often_it_was_drawn_and_how_sure_that_leaves_it():
+    evaluation = evaluate_at_random(draws=6)
+    (row,), (top1,), (opened,) = evaluation.rows, evaluation.top1, evaluation.opened
+    low, high = row["top1_draws_ci95"]
+    assert row["draws"] == 6
+    assert row["n"] == 20
+    assert low < row["top1"] < high
+    # An image is right in the draws that keep its first block.
+    np.testing.assert_allclose(top1, opened[:, 0], rtol=1e-12)
+    assert row["top1"] == pytest.approx(top1.mean(), rel=1e-12)
+    assert set(np.round(opened * 6, 9).ravel()) <= set(range(7))
+    assert row["achieved"] == pytest.approx(opened.mean(), rel=1e-12)
+
+
+def test_the_spread_of_usage_is_over_images_and_draws():
+    # Each image keeps 5 x S blocks in every draw on average, but seldom in one.
+    evaluation = evaluate_at_random(draws=50)
+    (row,), (opened,) = evaluation.rows, evaluation.opened
+    binomial = np.sqrt(5 * 0.5 * 0.5)
+    # Five standard errors of a standard deviation over 1000 numbers, 1 / sqrt(2000) of it each.
+    assert row["blocks_std"] == pytest.approx(binomial, rel=0.12)
+    assert opened.sum(1).std() < binomial / 3
+
+
+def test_the_interval_over_draws_is_students():
+    # Mean 0.8, standard deviation 0.1, t(2) = 4.302653: 4.302653 x 0.1 / sqrt(3) = 0.248414.
+    assert draws_interval(np.array([0.7, 0.8, 0.9])) == (pytest.approx(0.551586, abs=1e-6), 1.0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 20, 32], ids=lambda b: f"batch={b}")
+def test_what_is_drawn_does_not_depend_on_the_batch_size(batch_size):
+    ours, theirs = (evaluate_at_random(draws=3, batch_size=size) for size in (batch_size, 20))
+    assert ours.rows == theirs.rows
+    np.testing.assert_array_equal(ours.opened[0], theirs.opened[0])
+
+
+def test_every_image_of_every_draw_has_a_key_of_its_own():
+    seen = []
+
+    def recorded(variables, images, subnets, budget, keys):
+        seen.append(jax.random.key_data(keys))
+        return predict_at_random(variables, images, subnets, budget, keys)
+
+    evaluate_at_random(recorded, draws=4, batch_size=10)
+    assert len(np.unique(np.concatenate(seen), axis=0)) == 4 * 20
+
+
+def test_more_draws_narrow_the_interval():
+    def width(draws):
+        (row,) = evaluate_at_random(draws=draws).rows
+        low, high = row["top1_draws_ci95"]
+        return high - low
+
+    # As 2.776 / sqrt(5) to 1.984 / sqrt(100), a sixth, but for chance.
+    assert width(100) < width(5) / 3
+
+
+def test_at_a_budget_of_one_a_random_network_is_the_plain_one_in_every_draw():
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), np.uint8)
+    data = dataclasses.replace(dataset(LABELS, LABELS), images=images)
+    config = DataConfig(
+        image_shape=(8, 8, 3), validation=0, pad=0, mean=(0.5,) * 3, std=(0.25,) * 3
+    )
+    variables = warmed(PLAIN)
+    options = {"batch_size": 20}
+    plain = Evaluator(PLAIN, data, config, **options)(variables)
+    kept = Evaluator(RANDOM, data, config, budgets=[1.0], draws=2, **options)(variables)
+    (row,), (base,) = kept.rows, plain.rows
+    np.testing.assert_array_equal(kept.top1[0], plain.top1[0])
+    assert kept.opened[0].all()
+    assert row["top1_draws_ci95"] == (row["top1"], row["top1"]) == (base["top1"], base["top1"])
+    assert row["macs_mean"] == base["macs_mean"]
+
+
+@pytest.mark.parametrize("draws", [0, 1])
+def test_draws_that_give_no_interval_are_refused(draws):
+    with pytest.raises(UsageError, match=rf"{draws} random draws give no interval; 2 or more"):
+        evaluate_at_random(draws=draws)
+
+
+def test_a_network_that_draws_nothing_is_evaluated_once_and_says_nothing_of_draws():
+    calls = []
+
+    def recorded(variables, images, subnets, budget, keys):
+        calls.append(keys)
+        return predict(variables, images, subnets, budget, keys)
+
+    (row,) = evaluate(PLAIN, dataset([1, 2], [1, 1]), recorded, draws=5).rows
+    assert calls == [None]
+    assert not row.keys() & {"draws", "top1_draws_ci95", "gate_mean", "gate_std"}
+
+
+def test_weights_of_blocks_are_reported_by_their_mean_and_spread():
+    def weighted(variables, images, subnets, budget, keys):
+        (prediction,) = predict(variables, images, subnets, budget, keys)
+        weights = images[:, 1, :5, 0] * 255 / 4
+        return (prediction._replace(gates=None, weights=weights),)
+
+    soft = URNetSoft(BACKBONE)
+    evaluation = evaluate(soft, dataset([0] * 4, [0] * 4, 4 * GATES), weighted, budgets=[0.6])
+    (row,) = evaluation.rows
+    # 8 of 20 are 1, the others 0; padding counts for nothing. Float32 rounding of the pixels.
+    assert row["gate_mean"] == pytest.approx(0.4, rel=1e-6)
+    assert row["gate_std"] == pytest.approx(np.sqrt(0.4 * 0.6), rel=1e-6)
+    assert evaluation.opened == [None]
+    assert row["macs_mean"] == CostModel(SMALL, (8, 8, 1)).cost(FULL).full
+
+
+def test_hits_and_macs_are_given_image_by_image():
+    evaluation = evaluate(SMALL, dataset([1, 2, 3, 4], [1, 2, 0, 0], GATES), budgets=[0.6])
+    cost = CostModel(SMALL, (8, 8, 1)).cost(FULL)
+    np.testing.assert_array_equal(evaluation.top1, [[1, 1, 0, 0]])
+    np.testing.assert_array_equal(
+        evaluation.macs, [cost.fixed + cost.gates + GATES @ np.array(cost.blocks)]
+    )

@@ -12,6 +12,7 @@ from warm import BACKBONE, SMALL, random_images, warmed, with_gate_logits
 
 from jax_elastic.elastic.family import Segment
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.urnet.random_drop import RandomDrop
 from jax_elastic.errors import UsageError
 from jax_elastic.inference.engine import build_engine, masked
 from jax_elastic.inference.runs import run_segments, stack_runs
@@ -271,3 +272,20 @@ def test_a_network_without_gates_refuses_gates():
     plain = build_engine(Plain(BACKBONE), warmed(Plain(BACKBONE)))
     with pytest.raises(UsageError, match=r"; \(16, 0\) here"):
         plain(IMAGES, gates=all_gates(True))
+
+
+def test_a_network_whose_gates_are_random_asks_for_keys(variables):
+    _, shared = partition(variables["params"], "/gate/")
+    engine = build_engine(RandomDrop(BACKBONE), {"params": shared, "stats": variables["stats"]})
+    with pytest.raises(UsageError) as error:
+        engine(IMAGES, FULL, 0.6)
+    assert str(error.value) == (
+        "keys are missing; this network's gates are random; "
+        "pass jax.random.split(jax.random.key(0), 16)"
+    )
+
+
+def test_a_network_that_draws_nothing_refuses_keys(engine):
+    with pytest.raises(UsageError) as error:
+        engine(IMAGES, FULL, 0.6, keys=jax.random.split(jax.random.key(0), 16))
+    assert str(error.value) == ("keys have shape (16,); this network draws nothing; leave keys out")
