@@ -12,8 +12,11 @@ import numpy as np
 import pytest
 from warm import SMALL, cast, random_images, warmed, with_gate_logits
 
+from jax_elastic.data.augment import normalise
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.family import Code, Family
 from jax_elastic.inference.engine import build_engine
+from jax_elastic.inference.pretrained import pretrained
 from jax_elastic.subnet import FULL
 
 # Law 1, relative to the largest logit.
@@ -41,8 +44,17 @@ def random_weights(name):
     return Case(families.ALL[name], warmed(families.ALL[name], 9), random_images(8, 1))
 
 
+def trained_weights(name):
+    network, variables, experiment = pretrained(name)
+    images = load(experiment.data, "test").images[:32]
+    return Case(network, variables, np.asarray(normalise(jnp.asarray(images), experiment.data)))
+
+
 # What law 1 is tested over: name -> makes a case. Another network or other weights are one line.
-CASES = {f"{name}-random": functools.partial(random_weights, name) for name in GATED}
+CASES = {
+    **{f"{name}-random": functools.partial(random_weights, name) for name in GATED},
+    "urnet-trained": functools.partial(trained_weights, "urnet_digits"),
+}
 
 
 @functools.cache
