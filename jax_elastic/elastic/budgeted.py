@@ -32,12 +32,14 @@ class GatedForward(NamedTuple):
       gates: (N, B), what each block was multiplied by, in [0, 1].
       open: (N, B), logits of the decision to run each block, open iff >= 0.
       moments: of all BN layers.
+      weights: (N, B), what blocks that run are multiplied by; None where they are taken whole.
     """
 
     logits: Array
     gates: Array
     open: Array
     moments: PyTree
+    weights: Array | None = None
 
 
 @dataclasses.dataclass(frozen=True)

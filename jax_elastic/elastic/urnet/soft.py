@@ -125,11 +125,12 @@ class SoftDrop(Conditional, RandomDrop):
         rows = {"budget": self.per_block_budget(budget), "keep": keep}
         module = self.backbone.module(self.kind)
         logits, weights, moments = self.forward(module, variables, images, bn, rows)
-        return GatedForward(logits, weights, opened, moments)
+        return GatedForward(logits, weights * keep, opened, moments, weights)
 
     def prediction(self, found: GatedForward) -> Prediction:
         """Which blocks were kept, and the weights of all."""
-        return Prediction((found.logits,), found.open.T, weights=found.gates.T)
+        assert found.weights is not None
+        return Prediction((found.logits,), found.open.T, weights=found.weights.T)
 
     def block_segment(self, n: int) -> Segment:
         """See `Plain`; every block is gated by its column of the plan."""

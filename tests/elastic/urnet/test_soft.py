@@ -189,3 +189,12 @@ def test_the_loss_with_drops_has_no_scale_loss_and_trains_every_parameter(variab
     assert 0 < mean_of(aux.sums, "usage") < 1
     chex.assert_tree_all_finite(gradients)
     assert all(has_gradient(gradients))
+
+
+def test_the_scale_loss_that_is_shown_is_that_of_the_sigmoids_of_kept_blocks(variables):
+    undecided = with_gate_logits(SMALL, variables, [0.0] * 5)
+    _, aux, _ = value_aux_and_gradients(undecided, DROP)
+    kept = predict(DROP, undecided, 0.5, jax.random.split(KEY, 8)).gates >= 0
+    expected = np.square(0.5 * kept.mean(1) - 0.5).mean()
+    # Float32 rounding of a mean of eight.
+    assert mean_of(aux.sums, "scale_loss") == pytest.approx(expected, rel=1e-6)
