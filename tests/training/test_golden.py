@@ -1,16 +1,25 @@
 """Golden steps: the first step of a seed, pinned through the whole road from config to gradient.
 
-Images, order, augmentation, draws, initial weights, forward and backward each take part.
+Images, order, augmentation, draws, initial weights, forward and backward each take part. Variants
+share most of that road with their families: of them draws, forward and backward are pinned.
 """
 
 import jax
 import numpy as np
 import optax
 import pytest
+from warm import random_batch, random_weights
 
+from jax_elastic import rng
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.datasets import DataConfig
+from jax_elastic.elastic.family import When
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.registry import FAMILIES
+from jax_elastic.elastic.urnet.external import External
+from jax_elastic.elastic.urnet.fixed import URNetFixed
+from jax_elastic.elastic.urnet.random_drop import RandomDrop
+from jax_elastic.elastic.urnet.soft import SoftDrop, URNetSoft
 from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.loop import train
@@ -65,3 +74,104 @@ def test_the_first_step_of_a_seed_has_not_changed(network, objective, pinned, tm
     np.testing.assert_allclose(
         list(found.values()), list(pinned.values()), rtol=1e-4, err_msg=f"{CHANGED}\nfound {row}"
     )
+
+
+# With p = 0.5 the draw of which gates are soft takes part.
+VARIANTS = {
+    "urnet_fixed": (URNetFixed(BACKBONE, p=0.5), "annealed"),
+    "urnet_soft": (URNetSoft(BACKBONE), "gated"),
+    "soft_drop": (SoftDrop(BACKBONE), "gated"),
+    "random_drop": (RandomDrop(BACKBONE), "gated"),
+    "external": (External(BACKBONE, p=0.5, policy_width=4, hidden=8), "gated"),
+}
+PINNED = {
+    "urnet_fixed": {
+        "loss": 2.444663,
+        "budget": 0.7470053,
+        "ce": 2.366535,
+        "scale_loss": 0.03906407,
+        "top1": 0.15625,
+        "usage": 1,
+        "gradient": 0.4524176,
+        "means": 2.695428,
+    },
+    "urnet_soft": {
+        "loss": 2.377068,
+        "budget": 0.4752845,
+        "ce": 2.366564,
+        "scale_loss": 0.005251697,
+        "top1": 0.15625,
+        "usage": 1,
+        "gradient": 0.4254701,
+        "means": 2.69338,
+    },
+    "soft_drop": {
+        "loss": 2.338317,
+        "budget": 0.4752845,
+        "ce": 2.338317,
+        "scale_loss": 0.1001931,
+        "top1": 0.125,
+        "usage": 0.390625,
+        "gradient": 0.3039339,
+        "means": 2.522791,
+    },
+    "random_drop": {
+        "loss": 2.357462,
+        "budget": 0.4752845,
+        "ce": 2.357462,
+        "scale_loss": 0.1123918,
+        "top1": 0.125,
+        "usage": 0.390625,
+        "gradient": 0.4545319,
+        "means": 2.647358,
+    },
+    "external": {
+        "loss": 2.392546,
+        "budget": 0.4752845,
+        "ce": 2.390895,
+        "scale_loss": 0.0008255183,
+        "top1": 0.15625,
+        "usage": 0.5,
+        "gradient": 0.4676397,
+        "means": 5.162153,
+    },
+}
+
+
+def first_gradient(network, objective):
+    """Metrics and the norms of gradient and BN means of a step on noise, without the loop."""
+    when = When(0, 0.0, "only", 0, 2.0, 1, objective)
+    (draw,) = network.draws(rng.host(SEED, rng.Stream.DRAWS, 0), when)
+    variables = random_weights(network, SEED)
+
+    @jax.jit
+    def step(variables, batch, draw, key):
+        def loss(params):
+            both = {**variables, "params": params}
+            return network.loss(both, batch, draw, key, objective, "batch")
+
+        return jax.value_and_grad(loss, has_aux=True)(variables["params"])
+
+    batch, key = random_batch(BATCH, classes=10), rng.device(SEED, rng.Stream.LOSS, 0)
+    (value, aux), gradient = step(variables, batch, draw, key)
+    means = [leaf for path, leaf in jax.tree.leaves_with_path(aux.moments) if "mean" in str(path)]
+    return {
+        "loss": float(value),
+        **{name: float(total / count) for name, (total, count) in aux.sums.items()},
+        "gradient": float(optax.tree.norm(gradient)),
+        "means": float(optax.tree.norm(means)),
+    }
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_first_gradient_of_a_variant_has_not_changed(name):
+    found, pinned = first_gradient(*VARIANTS[name]), PINNED[name]
+    values = {key: found[key] for key in pinned}
+    # As above.
+    np.testing.assert_allclose(
+        list(values.values()), list(pinned.values()), rtol=1e-4, err_msg=f"{CHANGED}\nfound {found}"
+    )
+
+
+def test_a_golden_step_is_pinned_for_every_family():
+    assert {"plain", "urnet", *VARIANTS} == set(FAMILIES)
