@@ -10,14 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
+from numpy.typing import ArrayLike
 
 from jax_elastic.files import replace_file
+
+Floats = npt.NDArray[np.float64]
 
 DPI = 150
 WIDTH = 6.4  # inches: 960 pixels, shown at about 800 in a README
@@ -107,6 +112,53 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     # No program version in the file: it would change the bytes with every matplotlib.
     figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     return replace_file(path, buffer.getvalue())
+
+
+WIDEN_FROM = 25.0  # percentage points between the lowest and the highest accuracy
+
+
+def widen_top(axes: Axes, low: float, high: float) -> bool:
+    """Where accuracies lie far apart, stretches the y axis towards the best of them.
+
+    The axis is then logarithmic in the distance to a point just above `high`, so that runs which
+    differ by a percent can be told apart beside one that fails.
+
+    Args:
+      axes: its y axis is accuracy in percent.
+      low: lowest accuracy shown.
+      high: highest.
+
+    Returns:
+      Whether they lie `WIDEN_FROM` points apart, so that it was done; say so on the axis.
+    """
+    if high - low < WIDEN_FROM:
+        return False
+    above = high + 2.0
+
+    def forward(percent: ArrayLike) -> Floats:
+        # Nothing drawn reaches the point itself, but the axis is asked for it.
+        return np.asarray(-np.log(np.maximum(above - np.asarray(percent, float), 0.1)))
+
+    def backward(stretched: ArrayLike) -> Floats:
+        return np.asarray(above - np.exp(-np.asarray(stretched, float)))
+
+    axes.set_yscale("function", functions=(forward, backward))
+    bottom, top = float(forward(low)), float(forward(high))
+    margin = 0.05 * (top - bottom)
+    axes.set_ylim(float(backward(bottom - margin)), float(backward(top + margin)))
+    ticks: list[float] = []
+    for step in (20, 10, 5, 2, 1):
+        for tick in range(0, 101, step):
+            here = float(forward(tick))
+            apart = min((abs(here - float(forward(one))) for one in ticks), default=np.inf)
+            # Round numbers first; fine ones only where the scale is wide.
+            fits = low <= tick <= high and above - tick <= 8 * step
+            if fits and apart >= 0.075 * (top - bottom):
+                ticks.append(tick)
+    axes.set_yticks(sorted(ticks))
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.minorticks_off()
+    return True
 
 
 def label_points(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:

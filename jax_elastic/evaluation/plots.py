@@ -4,9 +4,11 @@ import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import patheffects
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
@@ -18,6 +20,7 @@ from jax_elastic.evaluation.figures import (
     ORANGE,
     SMALL,
     VERMILLION,
+    Floats,
     label_points,
     new_figure,
     save_figure,
@@ -60,11 +63,12 @@ def draw_accuracy_against_macs(rows: Sequence[Row], title: str) -> Figure:
     """Top-1 (percent) against mean MACs per image, with the 95 % interval and the std of MACs.
 
     Rows that asked for a budget are joined by a line and labelled with it; the others are diamonds
-    labelled with their subnet.
+    labelled with their subnet. Where gates are random, wide caps show what the draws alone leave
+    open.
 
     Args:
       rows: fields subnet, top1 in [0, 1], top1_ci95 (low, high), macs_mean, and where known n,
-        macs_std, asked.
+        macs_std, asked, draws, top1_draws_ci95.
       title: stands above the axes.
     """
     if not rows:
@@ -89,6 +93,7 @@ def draw_accuracy_against_macs(rows: Sequence[Row], title: str) -> Figure:
         axes.errorbar(macs, top1, bars, fmt="none", ecolor=colour, elinewidth=1.2, capsize=3)
         axes.errorbar(macs, top1, xerr=spread, fmt="none", ecolor=colour, elinewidth=0.6, alpha=0.7)
         axes.plot(macs, top1, style, color=colour, linewidth=1, markersize=5, label=name)
+        _draw_draws(axes, macs, group, colour)
         labels = [row["subnet"] if row in other else f"{row['asked']:g}" for row in group]
         points += zip(macs, top1, labels, strict=True)
     axes.set_xlabel(f"mean MACs per image{unit and f', {unit}'} (thin bar: std over images)")
@@ -220,6 +225,18 @@ def draw_per_image_usage(
     axes.set_ylabel("asked budget S")
     figure.legend(fontsize=SMALL, loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _draw_draws(axes: Axes, x: Floats, rows: Sequence[Row], colour: str) -> None:
+    """The 95 % interval over random draws, where rows have one, with its name in the legend."""
+    there = [i for i, row in enumerate(rows) if row.get("top1_draws_ci95") is not None]
+    if not there:
+        return
+    low, high = 100 * np.array([rows[i]["top1_draws_ci95"] for i in there]).T
+    middle, reach = (low + high) / 2, (high - low) / 2
+    look: dict[str, Any] = {"elinewidth": 1.6, "capsize": 5.5, "capthick": 1.6}
+    name = f"95 % of {rows[there[0]]['draws']} draws (wide caps)"
+    axes.errorbar(x[there], middle, reach, fmt="none", ecolor=colour, label=name, **look)
 
 
 def _images(rows: Sequence[Row]) -> str:

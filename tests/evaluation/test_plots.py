@@ -82,6 +82,12 @@ def test_accuracy_is_drawn_in_percent_and_in_the_axis_unit():
     np.testing.assert_allclose(lines[0].get_xydata(), [[80, 86]], rtol=1e-9)
 
 
+def test_accuracy_shows_what_random_draws_leave_open():
+    drawn = [{**budget_row(s), "draws": 10, "top1_draws_ci95": (0.7, 0.75)} for s in BUDGETS]
+    assert "95 % of 10 draws (wide caps)" in texts(plots.draw_accuracy_against_macs(drawn, "t"))
+    assert not any("draws" in text for text in texts(plots.draw_accuracy_against_macs(ROWS, "t")))
+
+
 def test_points_that_coincide_share_one_label():
     rows = [{**budget_row(0.3), "asked": asked} for asked in (0.1, 0.2)] + [budget_row(1.0)]
     assert "0.1, 0.2" in texts(plots.draw_accuracy_against_macs(rows, "digits"))
