@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a network from a config, or go on with its workdir",
     "eval": "accuracy, usage and MACs of a trained network per budget or operating point",
     "predict": "class, confidence and cost of each of your own images",
+    "compare": "one table and one set of pictures from the evaluated workdirs of several runs",
     "macs": "what the operating points of a network cost, without training it",
 }
 """Command -> what it does; each is the module `jax_elastic.cli.NAME_command`."""

@@ -1,0 +1,151 @@
+"""`compare` on result files that are written by hand: no network is trained or read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jax_elastic.cli import run
+from jax_elastic.evaluation.rows import write_json
+
+URNET = Path(__file__).resolve().parents[2] / "docs" / "published" / "urnet.json"
+FIGURES = ["runs_against_macs", "runs_against_budget", "ranged_against_fixed"]
+
+
+def row(asked: float | None, **changes: Any) -> dict[str, Any]:
+    used = None if asked is None else 15 * asked
+    return {
+        **{"data": "cifar10", "split": "test", "step": 9, "subnet": "full", "n": 100},
+        **{"top1": 0.9, "top1_ci95": [0.83, 0.94], "asked": asked, "achieved": asked},
+        **{"macs_mean": 2e6 * (asked or 1), "macs_std": 1e5},
+        **{"blocks_mean": used, "blocks_total": None if asked is None else 15},
+        **changes,
+    }
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    """A folder with workdirs: several budgets, one, none, random gates, and weighted blocks."""
+    drawn = {"draws": 10, "top1_draws_ci95": [0.89, 0.91]}
+    for name, rows in {
+        "ranged": [row(0.2), row(0.6), row(1.0)],
+        "fixed": [row(0.6)],
+        "base": [row(None)],
+        "random": [row(0.2, **drawn), row(1.0, **drawn)],
+        "weighted": [row(0.2, gate_mean=0.31, gate_std=0.1)],
+        "digits": [row(0.6, data="digits")],
+    }.items():
+        write_json(tmp_path / name / "eval.json", "eval", rows)
+    write_json(tmp_path / "ranged" / "eval-train.json", "eval", [row(0.6, split="train")])
+    return tmp_path
+
+
+def compare(folder: Path, names: str, *flags: str) -> int:
+    workdirs = ",".join(str(folder / name) for name in names.split(",") if name)
+    return run(["compare", f"--workdirs={workdirs}", f"--out={folder / 'out'}", *flags])
+
+
+def test_runs_are_joined_in_one_table_and_in_every_picture(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(runs, "ranged,fixed,base,random") == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:2] == ["run", "subnet"]
+    names = [line.split()[0] for line in lines[1:8]]
+    assert names == ["ranged"] * 3 + ["fixed", "base"] + ["random"] * 2
+    assert lines[8:] == [str(runs / "out" / f"{name}.png") for name in FIGURES]
+    assert all(Path(line).read_bytes()[:4] == b"\x89PNG" for line in lines[8:])
+
+
+def test_draws_and_weights_have_columns_where_a_run_has_them(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(runs, "random,weighted") == 0
+    both = capsys.readouterr().out
+    assert compare(runs, "ranged") == 0
+    heading = capsys.readouterr().out.splitlines()[0]
+
+    assert "10   [89.0, 91.0]" in both and "gate mean" in both and "0.310" in both
+    assert "draws" not in heading and "gate mean" not in heading
+
+
+def test_json_alone_goes_to_standard_output(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(runs, "ranged,fixed", "--labels=URNet,S = 0.6", "--json=-") == 0
+
+    document = json.loads(capsys.readouterr().out)
+    assert (document["schema"], document["kind"]) == (1, "compare")
+    assert [found["run"] for found in document["rows"]] == ["URNet"] * 3 + ["S = 0.6"]
+    assert document["rows"][3]["flops_mean"] == 2.4e6
+    assert not (runs / "out").exists()
+
+
+def test_json_also_goes_to_a_file(runs: Path) -> None:
+    assert compare(runs, "ranged,fixed", f"--json={runs / 'joined.json'}") == 0
+
+    assert len(json.loads((runs / "joined.json").read_text())["rows"]) == 4
+
+
+def test_without_a_range_and_a_fixed_run_there_is_no_picture_of_both(runs: Path) -> None:
+    assert compare(runs, "ranged,random") == 0
+    assert sorted(path.stem for path in (runs / "out").iterdir()) == sorted(FIGURES[:2])
+
+
+def test_runs_without_budgets_have_accuracy_against_macs_alone(runs: Path) -> None:
+    assert compare(runs, "base") == 0
+    assert [path.stem for path in (runs / "out").iterdir()] == FIGURES[:1]
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("ranged", "published: URNet, table 1; "), ("digits", "urnet.json has none on digits; ")],
+)
+def test_papers_are_drawn_on_their_own_data_and_what_is_left_out_is_said(
+    name: str, told: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(runs, name) == 0
+    alone = (runs / "out" / "runs_against_budget.png").read_bytes()
+    capsys.readouterr()
+
+    assert compare(runs, name, f"--published={URNET}:URNet") == 0
+
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(told) and f"there is none in {URNET}" in last
+    beside = (runs / "out" / "runs_against_budget.png").read_bytes()
+    assert (beside == alone) == (name == "digits")
+
+
+def test_another_split_is_read_from_its_own_file(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert compare(runs, "ranged", "--split=train", "--json=-") == 0
+    assert [r["split"] for r in json.loads(capsys.readouterr().out)["rows"]] == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("names", "flags", "message"),
+    [
+        ("", (), "--workdirs is missing"),
+        ("ranged,nothing", (), "evaluate it first: jax-elastic eval --workdir="),
+        ("fixed", ("--split=train",), "--split=train"),
+        ("ranged,digits", (), "runs differ in the data set: cifar10 (ranged), digits (digits)"),
+        ("ranged,ranged", (), "two runs are called 'ranged'; give each a name of its own"),
+        ("ranged,fixed", ("--labels=a",), "1 labels for 2 workdirs"),
+        ("ranged", ("--published=nothing.json",), "nothing.json cannot be read"),
+        ("ranged", (f"--published={URNET}:SkipNet",), "has no method 'SkipNet'"),
+        ("ranged", (f"--published={URNET}", "--split=train"), "papers print accuracies on test"),
+    ],
+)
+def test_bad_input_is_one_line_that_says_what_to_do(
+    names: str,
+    flags: tuple[str, ...],
+    message: str,
+    runs: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert compare(runs, names, *flags) == 2
+
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.count("\n") == 1
+    assert captured.out == "" and not (runs / "out").exists()
