@@ -24,8 +24,8 @@ COMMANDS = {
 
 def run(argv: Sequence[str]) -> int:
     """Runs ``[command, flag, ...]``; returns the exit code."""
+    command = argv[0] if argv else "--help"
     try:
-        command = argv[0] if argv else "--help"
         if command in ("-h", "--help", "help"):
             print(_usage())
             return 0
@@ -38,8 +38,9 @@ def run(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the newest checkpoint", file=sys.stderr)
-        return 130
+        goes_on = "; the same command goes on from the newest checkpoint"
+        print("interrupted" + (goes_on if command == "train" else ""), file=sys.stderr)
+        return 128 + signal.SIGINT
     except Stopped as stopped:
         print(f"{stopped}; the same command goes on", file=sys.stderr)
         return 128 + signal.SIGTERM  # what a shell says of a process that SIGTERM ended
