@@ -1,0 +1,93 @@
+"""The ImageNet config at its real widths: what it counts, and a step of each of its phases."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_elastic.cli.flags import read_config
+from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.subnet import FULL
+from jax_elastic.training.phases import make_optimizer, spans
+from jax_elastic.training.state import TrainState
+from jax_elastic.training.step import make_step
+from jax_elastic.training.trainable import partition
+
+CONFIG = "configs/urnet_imagenet.py"
+
+
+def read(variant, *changes):
+    experiment, _ = read_config([f"--config={CONFIG}:{variant}", *changes], "")
+    return experiment
+
+
+# SPEC section 1: 4.089 G and 7.80 G; each block more of the third stage costs 218.4 M.
+@pytest.mark.parametrize(
+    "variant,macs,blocks",
+    [
+        ("resnet50", 4.089e9, 16),
+        ("resnet72", 4.089e9 + 8 * 218.4e6, 24),
+        ("resnet75", 4.089e9 + 9 * 218.4e6, 25),
+        ("resnet84", 4.089e9 + 12 * 218.4e6, 28),
+        ("resnet101", 7.801e9, 33),
+    ],
+)
+def test_the_static_networks_have_the_papers_blocks_and_cost(variant, macs, blocks):
+    experiment = read(f"{variant},base")
+
+    cost = CostModel(experiment.network, experiment.data.image_shape).cost(FULL)
+
+    assert experiment.network.backbone.num_blocks == blocks
+    assert cost.fixed == pytest.approx(macs, rel=2e-4)
+
+
+def test_the_gates_of_urnet_on_imagenet_cost_less_than_a_thousandth():
+    experiment = read("resnet101")
+
+    cost = CostModel(experiment.network, experiment.data.image_shape).cost(FULL)
+
+    assert len(cost.blocks) == 33
+    assert 0 < cost.gates < 1e-3 * cost.full
+
+
+def test_every_phase_says_its_bn_mode_and_its_schedule():
+    phases = {phase.name: phase for phase in read("resnet101").phases}
+
+    assert {name: (p.bn, p.schedule, p.epochs) for name, p in phases.items()} == {
+        "base": ("batch", "step", 90),
+        "gates": ("running", "cosine", 5),
+        "joint": ("batch", "cosine", 15),
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["urnet", "fixed0.5", "ba_rand"])
+def test_each_phase_takes_a_step_on_fake_images(variant):
+    # One step of four images: statistics of it alone, and a rate that survives it.
+    changes = ("--config.network.bn_momentum=0.0", "--config.phases.base.learning_rate=0.001")
+    experiment = read(f"resnet50,{variant}", *changes)
+    network = experiment.network
+    # The widths are the real ones; the images are small and few, because the time is the CPU's.
+    images = np.random.default_rng(0).normal(size=(4, 64, 64, 3)).astype(np.float32)
+    batch = {
+        "image": jnp.asarray(images),
+        "targets": (jax.nn.one_hot(np.arange(4), 1000),),
+        "mask": jnp.ones(4),
+    }
+    fresh = jax.jit(network.init)(jax.random.key(0), batch["image"])
+    state = TrainState(fresh["params"], fresh["stats"], (), jnp.int32(0), jnp.uint32(0))
+
+    for span in spans(experiment.phases, 1024):
+        optimizer = make_optimizer(span)
+        trainable, _ = partition(state.params, span.phase.trainable)
+        state = state._replace(opt_state=optimizer.init(trainable))
+        step = make_step(network, span.phase, optimizer, experiment.form)
+        draws = network.draws(np.random.default_rng(0), span.when(span.start))
+        after, sums = jax.jit(step)(state, batch, draws)
+
+        assert np.isfinite(sums["loss"][0])
+        moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, after.params)
+        expected, still = partition(moved, span.phase.trainable)
+        assert any(jax.tree.leaves(expected))
+        assert not any(jax.tree.leaves(still))
+        state = after
