@@ -1,5 +1,6 @@
 """Engines: one call that runs a trained network at an operating point and a budget."""
 
+import functools
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -38,7 +39,7 @@ class Engine:
         subnets: Sequence[Subnet] = (),
     ):
         self._network, self._variables = network, variables
-        self._run = jax.jit(partial(_predict, gated=gated), static_argnums=0)
+        self._run = _program(gated)
         self._prepared: dict[Subnet, tuple[tuple[Run, ...], tuple[PyTree, ...]]] = {}
         for subnet in subnets:
             self._prepare(subnet)
@@ -82,14 +83,14 @@ class Engine:
         if gates is not None and gates.shape != (len(images), blocks):
             raise UsageError(f"gates have shape {gates.shape}", f"({len(images)}, {blocks}) here")
         asked = None if budget is None else jnp.float32(budget)
-        return self._run(runs, owns, images, asked, gates, keys)  # type: ignore[no-any-return]
+        return self._run(runs, owns, images, asked, gates, keys)
 
     def _check_keys(self, keys: Array | None, size: int) -> None:
         shape = None if keys is None else keys.shape
         wanted = (size,) if self._network.random else None
         if shape != wanted:
             raise UsageError(
-                f"keys have shape {shape}" if shape else "keys are missing",
+                "keys are missing" if keys is None else f"keys have shape {shape}",
                 "this network's gates are random" if wanted else "this network draws nothing",
                 f"pass jax.random.split(jax.random.key(0), {size})" if wanted else "leave keys out",
             )
@@ -99,6 +100,11 @@ class Engine:
             check_statistics(self._network, self._variables, subnet)
             self._prepared[subnet] = stack_runs(self._network.segments(subnet), self._variables)
         return self._prepared[subnet]
+
+
+@functools.cache  # engines of one kind share what they compile
+def _program(gated: Callable[..., Any]) -> Callable[..., Prediction]:
+    return jax.jit(partial(_predict, gated=gated), static_argnums=0)
 
 
 def _predict(
