@@ -22,7 +22,7 @@ All training images are used and the last checkpoint is reported, so nothing is 
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.urnet.variants import VARIANTS, vary
+from jax_elastic.elastic.urnet.variants import BACKBONE, VARIANTS, vary
 from jax_elastic.training.variants import choose
 
 
@@ -35,6 +35,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "name": "base",
         "objective": "base",
         "pretrain": True,
+        "trainable": BACKBONE,
         "epochs": 200.0,
         "learning_rate": 0.1,
         "schedule": "step",

@@ -19,7 +19,7 @@ phase, `settle`, trains under the running statistics that are used at test.
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.urnet.variants import VARIANTS, vary
+from jax_elastic.elastic.urnet.variants import BACKBONE, VARIANTS, vary
 from jax_elastic.training.variants import choose
 
 DIGITS = {"name": "digits", "pad": 1, "flip": False}
@@ -44,6 +44,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "name": "base",
         "objective": "base",
         "pretrain": True,
+        "trainable": BACKBONE,
         "epochs": 100.0 if hard else 20.0,
         "batch_size": batch,
         "learning_rate": 0.1,
@@ -89,6 +90,6 @@ def get_config(variant: str = "") -> ConfigDict:
         config.phases = ({**config.phases[0], "epochs": everything},)
         # The plain network has one distribution to estimate, for which flax's default is enough.
         del config.network.bn_momentum
-    if kind not in ("base", "rand_val"):
+    if config.network.get("target") is None and kind not in ("base", "rand_val"):
         config.runtime.validation_budgets = (0.4, 0.8)
     return config

@@ -17,7 +17,7 @@ counts and steps, but training it on the whole set waits for input that is strea
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.urnet.variants import VARIANTS, vary
+from jax_elastic.elastic.urnet.variants import BACKBONE, VARIANTS, vary
 from jax_elastic.training.variants import choose
 
 # Blocks of the third stage; the others have 3, 4 and 3 (SPEC section 1).
@@ -38,6 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "name": "base",
         "objective": "base",
         "pretrain": True,
+        "trainable": BACKBONE,
         "bn": "batch",
         "epochs": 90.0,
         "batch_size": 256,

@@ -23,7 +23,7 @@ SMALL = {
     "urnet_soft": URNetSoft(warm.BACKBONE),
     "soft_drop": SoftDrop(warm.BACKBONE),
     "random_drop": RandomDrop(warm.BACKBONE),
-    "external": External(warm.BACKBONE, policy_width=8, hidden=8),
+    "external": External(warm.BACKBONE, hidden=8),
 }
 # Bottlenecks have projections, whose statistics a closed block still reads; and one family that
 # the package has never seen.

@@ -93,7 +93,13 @@ class Budgeted(Plain, abc.ABC):
 
     @abc.abstractmethod
     def gated_forward(
-        self, variables: Variables, images: Array, budget: Array, noise: PyTree, bn: BNMode
+        self,
+        variables: Variables,
+        images: Array,
+        budget: Array,
+        noise: PyTree,
+        bn: BNMode,
+        objective: str = "gated",
     ) -> GatedForward:
         """The masked forward: images (B, H, W, C), budget () or (B,), noise as drawn above."""
 
@@ -112,7 +118,7 @@ class Budgeted(Plain, abc.ABC):
         images, mask = batch["image"], batch["mask"]
         budget = draw.values["budget"]
         noise = self.train_noise(key, len(images))
-        found = self.gated_forward(variables, images, budget, noise, bn)
+        found = self.gated_forward(variables, images, budget, noise, bn, objective)
         value, sums = classification(found.logits, batch)
         scale = scale_loss(found.gates.T, budget)
         opened = (found.open >= 0).mean(0, dtype=scale.dtype)

@@ -25,6 +25,12 @@ def first_carry(images: Any, budget: Any | None, keys: Any | None) -> Carry:
     return {name: array for name, array in carry.items() if array is not None}
 
 
+def take_nothing(variables: Variables) -> PyTree:
+    """The `take` of a `Segment` that reads no array."""
+    del variables
+    return {}
+
+
 @dataclasses.dataclass(frozen=True)
 class Take:
     """Cuts one module's variables out of a network's: the `take` of a `Segment`.
@@ -38,7 +44,11 @@ class Take:
     index: int | None = None
 
     def __call__(self, variables: Variables) -> PyTree:
-        """The module's ``{"params", "stats"}``; a collection it does not have is left out."""
+        """The module's ``{"params", "stats"}``; a collection it does not have is left out.
+
+        Raises:
+          ValueError: no collection has it.
+        """
         own = {}
         tree: Any
         for collection, tree in variables.items():
@@ -46,6 +56,9 @@ class Take:
                 tree = tree.get(name) if tree is not None else None
             if tree is not None:
                 own[collection] = tree
+        if not own:
+            path, collections = "/".join(self.path), ", ".join(variables)
+            raise ValueError(f"there is no module {path} in any of {collections}")
         if self.index is None:
             return own
         return jax.tree.map(lambda leaf: leaf[self.index], own)

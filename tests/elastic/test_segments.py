@@ -12,7 +12,7 @@ import pytest
 from warm import cast, keys_of, random_images, shapes_of, warmed
 
 from jax_elastic.elastic.family import Family
-from jax_elastic.elastic.segments import Take
+from jax_elastic.elastic.segments import Take, take_nothing
 from jax_elastic.inference.engine import build_engine
 from jax_elastic.subnet import FULL
 
@@ -196,3 +196,14 @@ def test_a_take_cuts_one_block_from_a_stack_in_every_collection():
 def test_a_take_leaves_out_a_collection_that_the_module_does_not_have(stats):
     variables = {"params": {"head": {"classifier": {"bias": 1}}}, "stats": stats}
     assert Take(("head", "classifier"))(variables) == {"params": {"bias": 1}}
+
+
+@pytest.mark.parametrize("path", [("plan",), ("head", "plan"), ("plan", "head")], ids="/".join)
+def test_a_take_of_a_module_that_no_collection_has_is_an_error(path):
+    variables = {"params": {"head": {"classifier": {"bias": 1}}}, "stats": {"head": {}}}
+    with pytest.raises(ValueError, match=f"no module {'/'.join(path)} in any of params, stats"):
+        Take(path)(variables)
+
+
+def test_a_segment_may_take_nothing():
+    assert take_nothing({"params": {"head": {"bias": 1}}, "stats": {}}) == {}

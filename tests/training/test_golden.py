@@ -82,7 +82,7 @@ VARIANTS = {
     "urnet_soft": (URNetSoft(BACKBONE), "gated"),
     "soft_drop": (SoftDrop(BACKBONE), "gated"),
     "random_drop": (RandomDrop(BACKBONE), "gated"),
-    "external": (External(BACKBONE, p=0.5, policy_width=4, hidden=8), "gated"),
+    "external": (External(BACKBONE, p=0.5, hidden=8), "gated"),
 }
 PINNED = {
     "urnet_fixed": {

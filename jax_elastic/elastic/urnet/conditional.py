@@ -126,9 +126,16 @@ class Conditional(Budgeted, abc.ABC):
         return jnp.broadcast_to(budget, (self.backbone.num_blocks, *jnp.shape(budget)))
 
     def gated_forward(
-        self, variables: Variables, images: Array, budget: Array, noise: PyTree, bn: BNMode
+        self,
+        variables: Variables,
+        images: Array,
+        budget: Array,
+        noise: PyTree,
+        bn: BNMode,
+        objective: str = "gated",
     ) -> GatedForward:
         """See `Budgeted`; `noise` is bool (N,), which gates are their sigmoid."""
+        del objective
         module = self.backbone.module(self.kind)
         rows = {"budget": self.per_block_budget(budget), "soft": noise}
         logits, outs, moments = self.forward(module, variables, images, bn, rows)

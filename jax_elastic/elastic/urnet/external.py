@@ -69,26 +69,29 @@ class PolicyCode:
 class External(Planned):
     """A ResNet whose gates a policy network sets before the first block.
 
-    The policy starts from nothing when the network's statistics may be frozen, so in training
-    its own BN always takes the batch.
+    In phases of objective `policy` the policy's BN takes the batch even where the network's
+    statistics are frozen, because it starts from nothing; in those of `gated` it follows the phase.
 
     Attributes:
       p: probability that a gate is its sigmoid in training; otherwise the hard step.
       beta: weight of the scale loss.
-      policy_width: channels of the policy's stem; its stages have 1, 2 and 4 times as many.
       hidden: units between the policy's pooled features and its logits.
     """
 
     p: float = 0.1
     beta: float = 2.0
-    policy_width: int = 16
     hidden: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_gates(self.p, self.beta)
-        if self.policy_width < 1 or self.hidden < 1:
-            raise UsageError("policy_width and hidden are not positive", "1 or more")
+        if self.hidden < 1:
+            raise UsageError(f"hidden {self.hidden} is not positive", "1 or more")
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """`base`, `policy` (see above) and `gated`."""
+        return ("base", "policy", "gated")
 
     @property
     def scale_weight(self) -> float:
@@ -97,10 +100,8 @@ class External(Planned):
 
     @property
     def policy(self) -> Policy:
-        """The policy network."""
-        body = dataclasses.replace(
-            self.backbone, stage_sizes=(1, 1, 1), width=self.policy_width, block="basic"
-        )
+        """The policy network: as wide as the network's stem, as ResNet-8 is beside ResNet-110."""
+        body = dataclasses.replace(self.backbone, stage_sizes=(1, 1, 1), block="basic")
         return Policy(body, self.hidden, self.backbone.num_blocks)
 
     def _init(self, key: Array, images: Array) -> Any:
@@ -114,25 +115,28 @@ class External(Planned):
         del size
         return draw_soft(key, self.p, (self.backbone.num_blocks,))
 
-    def test_noise(self, key: Array | None) -> None:
-        """None is soft, and the policy's statistics are the running ones."""
+    def test_noise(self, key: Array | None) -> Array:
+        """None is soft."""
         del key
+        return jnp.zeros(self.backbone.num_blocks, bool)
 
     def gated_forward(
-        self, variables: Variables, images: Array, budget: Array, noise: PyTree, bn: BNMode
+        self,
+        variables: Variables,
+        images: Array,
+        budget: Array,
+        noise: PyTree,
+        bn: BNMode,
+        objective: str = "gated",
     ) -> GatedForward:
-        """See `Budgeted`; `noise` is bool (N,), or None at test."""
+        """See `Budgeted`; `noise` is bool (N,), which gates are their sigmoid."""
         own = cast(dict[str, PyTree], Take((POLICY,))(variables))
-        trains = noise is not None
+        policy_bn: BNMode = "batch" if objective == "policy" else bn
         logits, sown = self.policy.apply(
-            own,
-            images.astype(self.dtype),
-            budget,
-            "batch" if trains else "running",
-            mutable=["moments"],
+            own, images.astype(self.dtype), budget, policy_bn, mutable=["moments"]
         )
         opened = logits.T
-        gates = sigmoid_or_step(opened, noise[:, None] if trains else False)
+        gates = sigmoid_or_step(opened, noise[:, None])
         found = self.planned_forward(variables, images, gates, opened, bn)
         moments = norm.complete_moments(own["stats"], sown.get("moments"))
         return found._replace(moments={**found.moments, POLICY: moments})

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jax_elastic.elastic.budgeted import GatedForward
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
-from jax_elastic.elastic.segments import Take
+from jax_elastic.elastic.segments import take_nothing
 from jax_elastic.elastic.urnet.planned import Planned
 
 
@@ -71,13 +71,20 @@ class RandomDrop(Planned):
         return uniforms_of(key, self.backbone.num_blocks)
 
     def gated_forward(
-        self, variables: Variables, images: Array, budget: Array, noise: PyTree, bn: BNMode
+        self,
+        variables: Variables,
+        images: Array,
+        budget: Array,
+        noise: PyTree,
+        bn: BNMode,
+        objective: str = "gated",
     ) -> GatedForward:
         """See `Budgeted`; `noise` is uniforms (B, N)."""
+        del objective
         opened = keep_logits(noise, budget).T
         gates = (opened >= 0).astype(opened.dtype)
         return self.planned_forward(variables, images, gates, opened, bn)
 
     def plan_segment(self) -> Segment:
         """The draw."""
-        return Segment("plan", RandomPlanCode(self.backbone.num_blocks), Take(("plan",)), "plan")
+        return Segment("plan", RandomPlanCode(self.backbone.num_blocks), take_nothing, "plan")

@@ -117,9 +117,16 @@ class SoftDrop(Conditional, RandomDrop):
         return self.backbone.module(self.kind).init(key, images, "running", rows)
 
     def gated_forward(
-        self, variables: Variables, images: Array, budget: Array, noise: PyTree, bn: BNMode
+        self,
+        variables: Variables,
+        images: Array,
+        budget: Array,
+        noise: PyTree,
+        bn: BNMode,
+        objective: str = "gated",
     ) -> GatedForward:
         """See `Budgeted`; `noise` is uniforms (B, N)."""
+        del objective
         opened = keep_logits(noise, budget).T
         keep = (opened >= 0).astype(opened.dtype)
         rows = {"budget": self.per_block_budget(budget), "keep": keep}

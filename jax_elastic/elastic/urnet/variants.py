@@ -9,6 +9,12 @@ from jax_elastic.errors import UsageError
 
 Values = dict[str, Any]
 
+BACKBONE = r"^(?!policy/)(?!.*/gate/)"
+"""The parameters that the plain network has, too: what a base phase trains.
+
+Others have no gradient there, but weight decay would shrink them all the same.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
@@ -38,7 +44,9 @@ VARIANTS: dict[str, Variant] = {
     # Baselines 1 and 2 of SPEC section 2: what is dropped is drawn, at test or in training too.
     "rand_val": Variant("random_drop", phases=("base",)),
     "rand_train": Variant("random_drop", phases=("base", "joint", "settle")),
-    "external": Variant("external", changes={"gates": {"trainable": "^policy/"}}),
+    "external": Variant(
+        "external", changes={"gates": {"trainable": "^policy/", "objective": "policy"}}
+    ),
     "sg": Variant(network={"p": 1.0}),  # always the sigmoid in training
     "bg": Variant(network={"p": 0.0}),  # always the step: the gates never train
     "ba": Variant("urnet_soft", {"p": 1.0}),  # trained as `sg`, tested with its sigmoids
@@ -54,7 +62,8 @@ def vary(name: str, network: Values, phases: Sequence[Values]) -> tuple[Values, 
 
     Args:
       name: in `VARIANTS`.
-      network: settings of URNet, without `family`.
+      network: settings of URNet and of families that `VARIANTS` names, without `family`; each
+        variant takes those it has.
       phases: of URNet: `base`, `gates`, `joint` and, where a recipe has it, `settle`.
 
     Returns:
@@ -62,9 +71,10 @@ def vary(name: str, network: Values, phases: Sequence[Values]) -> tuple[Values, 
     """
     if name not in VARIANTS:
         raise UsageError(f"unknown variant {name!r}", "one of " + ", ".join(VARIANTS))
+    _check_known(network)
     variant = VARIANTS[name]
     merged = {**network, **variant.network}
-    known = {field.name for field in dataclasses.fields(FAMILIES[variant.family])}  # type: ignore[arg-type]
+    known = _settings(variant.family)
     kept = [p for p in phases if variant.phases is None or p["name"] in variant.phases]
     return (
         {
@@ -73,3 +83,14 @@ def vary(name: str, network: Values, phases: Sequence[Values]) -> tuple[Values, 
         },
         tuple({**phase, **variant.changes.get(phase["name"], {})} for phase in kept),
     )
+
+
+def _settings(family: str) -> set[str]:
+    return {field.name for field in dataclasses.fields(FAMILIES[family])}  # type: ignore[arg-type]
+
+
+def _check_known(network: Values) -> None:
+    """Refuses a key that no variant has: it would be left out without a word."""
+    known = set.union(*(_settings(variant.family) for variant in VARIANTS.values()))
+    if unknown := sorted(set(network) - known):
+        raise UsageError(f"no variant has a setting {unknown[0]!r}", "one of " + ", ".join(known))

@@ -18,7 +18,7 @@ from jax_elastic.subnet import FULL
 from jax_elastic.training.trainable import partition
 
 TINY = ResNet((2, 1), width=4, classes=5)
-SOFT = External(TINY, p=1.0, policy_width=4, hidden=8)
+SOFT = External(TINY, p=1.0, hidden=8)
 HARD = dataclasses.replace(SOFT, p=0.0)
 PATTERN = "^policy/"
 
@@ -59,20 +59,25 @@ def test_at_p_zero_the_policy_has_no_gradient_at_all(variables):
 
 
 def test_in_a_phase_of_its_own_the_policy_trains_alone(variables):
-    _, _, gradients = value_aux_and_gradients(variables, SOFT, bn="running", pattern=PATTERN)
+    _, _, gradients = value_aux_and_gradients(variables, SOFT, "policy", "running", PATTERN)
     policy, _ = partition(variables["params"], PATTERN)
     chex.assert_trees_all_equal_shapes(gradients, policy)
     assert all(has_gradient(gradients))
 
 
-def test_under_the_statistics_of_test_the_policy_still_takes_and_learns_the_batchs(variables):
-    _, aux, _ = value_aux_and_gradients(variables, SOFT, bn="running", pattern=PATTERN)
+def test_in_a_phase_of_its_own_the_policy_takes_and_learns_the_batchs_statistics(variables):
+    _, aux, _ = value_aux_and_gradients(variables, SOFT, "policy", "running", PATTERN)
     before, after = variables["stats"], SOFT.fold(variables["stats"], aux)
     chex.assert_trees_all_equal(of_base(after), of_base(before))
     changed = jax.tree.map(lambda a, b: bool((a != b).all()), of_policy(after), of_policy(before))
     assert all(jax.tree.leaves(changed))
     counts = [leaf for leaf in jax.tree.leaves(of_policy(after)) if leaf.dtype == np.int32]
     assert {int(count) for leaf in counts for count in np.ravel(leaf)} == {2}
+
+
+def test_in_other_phases_the_policys_statistics_follow_the_phase(variables):
+    _, aux = forward(SOFT)(variables, random_batch(8), np.float32(0.5), KEY)
+    chex.assert_trees_all_equal(SOFT.fold(variables["stats"], aux), variables["stats"])
 
 
 def test_the_loss_is_cross_entropy_plus_beta_times_the_scale_loss(variables):
@@ -118,8 +123,7 @@ def test_the_policy_of_resnet_110_costs_what_the_paper_says():
     [
         ({"p": 1.1}, "p 1.1 is not a probability"),
         ({"beta": -1.0}, "beta -1 is not a weight"),
-        ({"policy_width": 0}, "policy_width and hidden are not positive"),
-        ({"hidden": 0}, "policy_width and hidden are not positive"),
+        ({"hidden": 0}, "hidden 0 is not positive"),
     ],
     ids=str,
 )
