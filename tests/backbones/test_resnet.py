@@ -105,7 +105,7 @@ def test_the_scan_over_stacked_blocks_is_the_blocks_one_by_one(variables, bn):
     # Law 1: every form agrees to 1e-10 in float64. Logits and moments are of size 1.
     np.testing.assert_allclose(logits, expected, rtol=0, atol=1e-10)
     takes = [Take(("stem",)), *(Take(site.path, site.index) for site in NET.sites())]
-    own = [take({"moments": stacked}).get("moments", {}) for take in takes]
+    own = [take({**variables, "moments": stacked}).get("moments", {}) for take in takes]
     chex.assert_trees_all_close(own, moments, rtol=0, atol=1e-10)
     assert all((len(jax.tree.leaves(m)) > 0) == (bn == "batch") for m in moments)
 
