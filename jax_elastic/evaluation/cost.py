@@ -13,7 +13,7 @@ from jax_elastic.subnet import Subnet
 PyTree = Any
 
 KINDS = {"gate": "params_gates", "bn": "params_bn", "classifier": "params_classifiers"}
-"""A parameter is of a kind if a part of its path starts with that word."""
+"""A parameter is of a kind if a part of its path starts with that word; a plan's are gates too."""
 
 
 class CostModel:
@@ -69,7 +69,7 @@ class CostModel:
             own = self._take(segment).get("params", {})
             for path, leaf in jax.tree_util.tree_leaves_with_path(own):
                 counts["params"] += leaf.size
-                for kind in _kinds(path):
+                for kind in _kinds(segment, path):
                     counts[kind] += leaf.size
         return counts
 
@@ -106,6 +106,7 @@ def _shape_key(tree: PyTree) -> Any:
     return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
 
 
-def _kinds(path: tuple[Any, ...]) -> set[str]:
+def _kinds(segment: Segment, path: tuple[Any, ...]) -> set[str]:
     names = [str(getattr(part, "key", part)) for part in path]
-    return {kind for word, kind in KINDS.items() if any(n.startswith(word) for n in names)}
+    kinds = {kind for word, kind in KINDS.items() if any(n.startswith(word) for n in names)}
+    return kinds | {"params_gates"} if segment.role == "plan" else kinds

@@ -102,6 +102,15 @@ def test_parameters_are_those_that_init_makes(network):
     assert costs(network).params(FULL)["params"] == total
 
 
+def test_all_that_a_plan_reads_counts_as_gates_as_its_macs_do():
+    external = families.SMALL["external"]
+    plain, planned = costs(PLAIN).params(FULL), costs(external).params(FULL)
+    policy = shapes_of(external, SHAPE)["params"]["policy"]
+    size = sum(leaf.size for leaf in jax.tree.leaves(policy))
+    assert planned["params"] - plain["params"] == planned["params_gates"] == size > 0
+    assert planned["params_bn"] > plain["params_bn"]  # a number may be of two kinds
+
+
 @dataclasses.dataclass(frozen=True)
 class Mix:
     """A product over channels, 2 x 2 MACs a pixel; twice where it is open, once where skipped."""
