@@ -8,6 +8,8 @@ import pytest
 from jax_elastic import rng
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.datasets import DataConfig
+from jax_elastic.elastic.urnet.random_drop import RandomDrop
+from jax_elastic.elastic.urnet.soft import SoftDrop
 from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.training.mesh import make_mesh, replicated, sharded
 from jax_elastic.training.phases import Phase, make_optimizer, spans
@@ -22,12 +24,13 @@ NETWORK = URNet(ResNet((1,), width=4), p=0.5)
 class Run:
     """The program of a phase on some devices, and what it reads."""
 
-    def __init__(self, devices, step=None):
+    def __init__(self, devices, step=None, network=NETWORK):
+        self.network = network
         mesh = make_mesh(jax.devices()[:devices])
         self.everywhere, self.split = replicated(mesh), sharded(mesh, axis=1)
         self.optimizer = make_optimizer(SPAN)
-        step = step or make_step(NETWORK, SPAN.phase, self.optimizer, "sliced")
-        self.chunk = make_chunk(step, DataConfig(), NETWORK.classes, mesh)
+        step = step or make_step(network, SPAN.phase, self.optimizer, "sliced")
+        self.chunk = make_chunk(step, DataConfig(), network.classes, mesh)
         generator = np.random.default_rng(0)
         images = generator.integers(256, size=(SIZE, 8, 8, 1), dtype=np.uint8)
         labels = generator.integers(10, size=(SIZE, 1), dtype=np.int32)
@@ -37,14 +40,14 @@ class Run:
     def fresh(self, seed=0):
         def init(seed):
             key = rng.device(seed, rng.Stream.INIT)
-            params, stats = NETWORK.init(key, jnp.zeros((1, 8, 8, 1))).values()
+            params, stats = self.network.init(key, jnp.zeros((1, 8, 8, 1))).values()
             return TrainState(params, stats, self.optimizer.init(params), jnp.int32(0), seed)
 
         return jax.jit(init, out_shardings=self.everywhere)(np.uint32(seed))
 
     def __call__(self, state, n=K, first=0):
         ids = np.arange(first, first + K * BATCH, dtype=np.int32).reshape(K, BATCH) % SIZE
-        draws = [NETWORK.draws(np.random.default_rng(i), SPAN.when(i)) for i in range(K)]
+        draws = [self.network.draws(np.random.default_rng(i), SPAN.when(i)) for i in range(K)]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *draws)
         return self.chunk(state, self.arrays, jax.device_put(ids, self.split), stacked, np.int32(n))
 
@@ -95,3 +98,16 @@ def test_everything_that_eight_devices_return_lies_on_all_of_them(step, start):
     assert all(leaf.sharding.is_fully_replicated for leaf in leaves)
     assert {len(leaf.devices()) for leaf in leaves} == {8}
     assert eight.chunk._cache_size() == 1
+
+
+@pytest.mark.parametrize("family", [RandomDrop, SoftDrop])
+def test_what_each_image_draws_does_not_depend_on_how_many_devices_share_the_batch(family):
+    network = family(ResNet((4,), width=4))
+    runs = Run(1, network=network), Run(8, network=network)
+    one, eight = (run(run.fresh(), n=1)[2] for run in runs)
+    # Shares of four blocks add up without rounding; and some blocks were dropped, but not all.
+    np.testing.assert_array_equal(eight["usage"], one["usage"])
+    assert 0 < float(one["usage"][0]) < BATCH
+    # Devices add in another order: float32's rounding over a batch.
+    for name in ("loss", "ce"):
+        np.testing.assert_allclose(eight[name], one[name], rtol=1e-5)
