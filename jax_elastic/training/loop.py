@@ -66,7 +66,7 @@ def train(
       The final state, replicated over the devices.
 
     Raises:
-      UsageError: see `Experiment`, `load` and `Checkpoints.restore`.
+      UsageError: see `Experiment`, `load`, `Checkpoints.restore` and `Profiler`.
       NonFiniteLossError: a loss is not finite.
       Stopped: `stop` was true; called again, `train` goes on to the same final bits.
     """
@@ -103,7 +103,8 @@ class _Run:
         self._check(data)
         self.class_names = data.class_names
         self.spans = spans(experiment.phases_run, len(data))
-        self.profiler = Profiler(step_range(experiment.profile_steps), workdir / PROFILE)
+        steps = step_range(experiment.profile_steps)
+        self.profiler = Profiler(steps, self.spans[-1].stop, workdir / PROFILE, report)
         self.feed = Feed(experiment, data, self.mesh, self.profiler.borders)
         self.clock = Clock()
 
@@ -132,6 +133,7 @@ class _Run:
         self.metrics.cut_back(step)
         self.clock = Clock(meta.get("seconds", 0.0))  # older checkpoints have none
         self.report(f"resuming at step {step} of {self.spans[-1].stop}")
+        self.profiler.resumed(step)
         state = fresh._replace(
             **items["variables"],
             opt_state=items["opt_state"],

@@ -27,8 +27,8 @@ def toy(profile_steps=""):
     return Experiment(network=Toy(), phases=phases, data=DATA, **settings)
 
 
-def run(experiment, workdir, stop=None):
-    return train(experiment, workdir, None, jax.devices()[:1], lambda line: None, stop)
+def run(experiment, workdir, stop=None, report=lambda line: None):
+    return train(experiment, workdir, None, jax.devices()[:1], report, stop)
 
 
 def traced_steps(workdir):
@@ -67,6 +67,30 @@ def test_a_run_that_stops_among_the_traced_steps_closes_its_trace(tmp_path):
     assert traced_steps(tmp_path) == [1]
     jax.profiler.start_trace(tmp_path / "another")  # which would fail while one is open
     jax.profiler.stop_trace()
+
+
+def test_steps_beyond_the_run_are_refused_before_anything_is_trained(tmp_path):
+    message = "profile_steps 12:15 is never reached; this run has 12 steps, from 0 to 11"
+    with pytest.raises(UsageError, match=message):
+        run(toy("12:15"), tmp_path)
+    assert not (tmp_path / "profile").exists()
+
+
+@pytest.mark.parametrize("steps,last", [("1:3", 2), ("3:99", 11)])
+def test_where_the_trace_lies_is_told_and_so_it_is_that_a_resumed_run_has_none(
+    tmp_path, steps, last
+):
+    first, second = [], []
+    run(toy(steps), tmp_path, report=first.append)
+    traced = traced_steps(tmp_path)
+    run(toy(steps), tmp_path, report=second.append)
+    assert [line for line in first if "trace" in line] == [
+        f"the trace lies in {tmp_path / 'profile'}"
+    ]
+    assert [line for line in second if "trace" in line] == [
+        f"no trace: the last of config.profile_steps was {last}"
+    ]
+    assert traced_steps(tmp_path) == traced
 
 
 def test_without_steps_nothing_is_traced(whole, tmp_path):
