@@ -21,7 +21,7 @@ def read(variant, *changes):
     return experiment
 
 
-# SPEC section 1: 4.089 G and 7.80 G; each block more of the third stage costs 218.4 M.
+# docs/choices.md B4, B5: 4.089 G and 7.80 G; each block more of the third stage costs 218.4 M.
 @pytest.mark.parametrize(
     "variant,macs,blocks",
     [

@@ -1,4 +1,4 @@
-"""Residual blocks: ReLU(shortcut(x) + F(x)) (He et al. 2016; SPEC section 1)."""
+"""Residual blocks: ReLU(shortcut(x) + F(x)) (He et al. 2016; docs/choices.md B2, B3, B4)."""
 
 from collections.abc import Callable
 from typing import Any, Literal, Protocol

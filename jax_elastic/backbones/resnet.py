@@ -1,4 +1,6 @@
-"""ResNets for CIFAR (basic blocks) and ImageNet (bottlenecks): He et al. 2016; SPEC section 1.
+"""ResNets for CIFAR (basic blocks) and ImageNet (bottlenecks): He et al. 2016.
+
+Shapes, costs and what differs from the paper: docs/choices.md B1, B2, B4.
 
 The equal blocks of a stage are stacked (leading axis = block) and run in one `lax.scan`, so
 compile time does not grow with depth. Names of the parameter tree, which are public:

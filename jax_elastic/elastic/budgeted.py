@@ -78,7 +78,7 @@ class Budgeted(Plain, abc.ABC):
         return 0.0
 
     def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:
-        """One budget S ~ U(s_min, s_max) per step (SPEC section 2)."""
+        """One budget S ~ U(s_min, s_max) per step (docs/choices.md U11)."""
         if when.objective == "base":
             return super().draws(rng, when)
         return (budget_draw(rng.uniform(self.s_min, self.s_max)),)
@@ -167,7 +167,7 @@ def scale_loss(gates: Array, budget: Array | float) -> Array:
       (B,).
 
     References:
-      URNet section 3.3; per sample, SPEC table row U7.
+      URNet section 3.3; per image, docs/choices.md U7.
     """
     return jnp.square(gates.mean(-1) - budget)
 

@@ -37,8 +37,8 @@ def test_parameters_and_macs_are_the_published_ones(n, params, macs):
     assert model.cost(FULL).full == macs
 
 
-# SPEC section 1: 4.089 G and 7.80 G; parameters as He et al.'s networks are known to have.
-# SPEC section 7, U1: the gates of ResNet-101 add 0.054 %.
+# docs/choices.md B4: the MACs; parameters as He et al.'s networks are known to have.
+# docs/choices.md U1: the gates of ResNet-101 add 0.054 %.
 @pytest.mark.parametrize(
     "sizes,params,macs,gates",
     [

@@ -68,7 +68,7 @@ def test_eval_prints_only_json_where_that_is_asked_for(
 @pytest.mark.parametrize(
     ("config", "macs", "gates", "params"),
     [
-        # SPEC section 1: both networks' MACs and parameters; section 7, U1: the gates' overhead.
+        # docs/choices.md B2, U1: both networks' MACs and parameters, and the gates' overhead.
         ("configs/urnet_cifar10.py:32,base", 68_862_592, 0, 464_154),
         ("configs/urnet_cifar10.py:base", 252_887_680, 0, 1_727_962),
         ("configs/urnet_cifar10.py:110", 252_887_680 + 93_912, 93_912, None),

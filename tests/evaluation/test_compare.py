@@ -53,7 +53,7 @@ def test_a_run_without_rows_is_refused():
 @pytest.mark.parametrize(
     ("data", "asked", "expected"),
     [
-        # SPEC section 6, table 1.
+        # URNet, table 1.
         ("cifar10", 0.2, (0.922, 18.08, 54, None)),
         ("cifar100", 1.0, (0.728, 49.41, 54, None)),
         # Table 2 prints 1.30e10 FLOPs, which are 0.65e10 MACs.

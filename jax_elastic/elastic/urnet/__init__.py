@@ -2,5 +2,5 @@
 
 References:
   URNet: User-Resizable Residual Networks with Conditional Gating Module (AAAI 2020);
-  SPEC section 2. Choices where the paper is silent are marked there with [C].
+  docs/choices.md tells what the paper leaves open and what is done here.
 """

@@ -25,7 +25,7 @@ class ConditionalGate(nn.Module):
       reduction: r; the hidden layer has C // r units (at least one).
 
     References:
-      URNet section 3.2 (CGM); the exact stack is SPEC section 2 and table row U1.
+      URNet section 3.2 (CGM); the exact stack is docs/choices.md U1.
     """
 
     reduction: int

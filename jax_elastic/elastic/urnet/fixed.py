@@ -13,7 +13,7 @@ from jax_elastic.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class URNetFixed(URNet):
-    """A URNet for the budget `target` alone (URNet section 3.4; SPEC section 2).
+    """A URNet for the budget `target` alone (URNet section 3.4; docs/choices.md U17).
 
     In phases of objective `annealed` S comes down from 1 to `target` along half a cosine, in those
     of `gated` it stays there; each step draws N(S, noise^2), clipped to [s_min, s_max].

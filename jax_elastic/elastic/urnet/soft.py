@@ -43,7 +43,7 @@ class URNetSoft(URNet):
     """The paper's ResNet + B/A: URNet with p = 1, evaluated with its sigmoids.
 
     Its training is that of `URNet(p=1)`, the paper's SG, which it becomes if its gates are
-    rounded (SPEC section 2, baseline 6). Nothing can be skipped.
+    rounded (docs/choices.md U21). Nothing can be skipped.
     """
 
     p: float = 1.0
@@ -103,7 +103,7 @@ class SoftDrop(Conditional, RandomDrop):
     """The paper's B/A "rand train/val": sigmoid weights, and blocks dropped at random.
 
     S is the keep probability and stays the gates' input; there is no scale loss, because the
-    drop sets the usage (SPEC section 2, baseline 6 [C]).
+    drop sets the usage (docs/choices.md U22).
     """
 
     @property

@@ -34,7 +34,7 @@ class URNet(Conditional):
         return self.beta
 
     def train_noise(self, key: Array, size: int) -> Array:
-        """Which gates are soft, bool (N,): one draw per gate, shared by the batch (SPEC U2)."""
+        """Which are soft, bool (N,): a draw per gate, shared by the batch (docs/choices.md U2)."""
         del size
         return draw_soft(key, self.p, (self.backbone.num_blocks,))
 
