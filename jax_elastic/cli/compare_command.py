@@ -13,11 +13,13 @@ from jax_elastic.evaluation.compare import describe_published, join_runs, read_p
 from jax_elastic.evaluation.figures import save_figure
 from jax_elastic.evaluation.rows import Row, read_json, write_json
 from jax_elastic.evaluation.tables import BUDGET_COLUMNS, Column, format_table, with_values
+from jax_elastic.training.workdir import newest_step
 
 ABOUT = """\
 Joins what `eval` found of several trained networks: prints one table and draws accuracy against
 MACs, accuracy, blocks and FLOPs against the budget, and ranged against fixed networks.
-It reads WORKDIR/eval.json (of another --split, eval-SPLIT.json) and evaluates nothing itself."""
+It reads WORKDIR/eval.json (of another --split, eval-SPLIT.json) and evaluates nothing itself;
+what was found at another step than that of WORKDIR's newest checkpoint, if any, is refused."""
 
 COLUMNS = (Column("run", "run", left=True), *BUDGET_COLUMNS)
 
@@ -86,13 +88,20 @@ def _labels(workdirs: Sequence[Path], labels: Sequence[str] | None) -> list[str]
 
 def _read(workdir: Path, split: str) -> list[dict[str, object]]:
     path = of_split(workdir, "eval", split, ".json")
+    other = "" if split == "test" else f" --split={split}"
+    command = f"jax-elastic eval --workdir={workdir}{other}"
     if not path.exists():
-        other = "" if split == "test" else f" --split={split}"
+        raise UsageError(f"there is no {path}", next_step=f"evaluate it first: {command}")
+    rows = read_json(path, "eval")
+    newest = newest_step(workdir)
+    older = [row.get("step") for row in rows if row.get("step") != newest]
+    if newest is not None and older:
         raise UsageError(
-            f"there is no {path}",
-            next_step=f"evaluate it first: jax-elastic eval --workdir={workdir}{other}",
+            f"{path} is of step {older[0]}, the newest checkpoint of step {newest}",
+            next_step=f"evaluate it again: {command} (should that skip checkpoint {newest} "
+            "as damaged, delete it)",
         )
-    return read_json(path, "eval")
+    return rows
 
 
 def _draw(rows: Sequence[Row], published: Sequence[Row], folder: Path) -> Sequence[Path]:

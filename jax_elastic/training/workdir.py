@@ -59,6 +59,15 @@ def read_config(workdir: Path) -> Experiment:
         raise UsageError(f"{path}: {error}") from None
 
 
+def newest_step(workdir: Path) -> int | None:
+    """The step of a workdir's newest checkpoint; None without one.
+
+    It is known by its name, so that no device is needed; whether it is whole is not looked at.
+    """
+    names = [path.name for path in (workdir / CHECKPOINTS).glob("*")]
+    return max((int(name) for name in names if name.isdecimal()), default=None)
+
+
 def load(workdir: str | Path) -> tuple[Family, Variables, Experiment]:
     """A trained network: (network, variables, experiment) from the newest whole checkpoint.
 

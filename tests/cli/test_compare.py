@@ -8,6 +8,7 @@ import pytest
 
 from jax_elastic.cli import run
 from jax_elastic.evaluation.rows import write_json
+from jax_elastic.training.workdir import newest_step
 
 URNET = Path(__file__).resolve().parents[2] / "docs" / "published" / "urnet.json"
 FIGURES = ["runs_against_macs", "runs_against_budget", "ranged_against_fixed"]
@@ -121,6 +122,36 @@ def test_another_split_is_read_from_its_own_file(
 ) -> None:
     assert compare(runs, "ranged", "--split=train", "--json=-") == 0
     assert [r["split"] for r in json.loads(capsys.readouterr().out)["rows"]] == ["train"]
+
+
+def checkpoints(workdir: Path, *names: str) -> None:
+    for name in names:
+        (workdir / "checkpoints" / name).mkdir(parents=True)
+
+
+def test_rows_of_the_newest_checkpoint_are_compared(runs: Path) -> None:
+    checkpoints(runs / "ranged", "8", "9", "12.orbax-checkpoint-tmp")
+    assert compare(runs, "ranged,fixed") == 0
+
+
+@pytest.mark.parametrize("newest", ["10", "7"])
+def test_rows_of_another_checkpoint_than_the_newest_are_refused(
+    newest: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints(runs / "ranged", "5", newest)
+
+    assert compare(runs, "fixed,ranged", "--json=-") == 2
+
+    captured = capsys.readouterr()
+    rows = runs / "ranged" / "eval.json"
+    assert f"{rows} is of step 9, the newest checkpoint of step {newest}; " in captured.err
+    assert f"evaluate it again: jax-elastic eval --workdir={runs / 'ranged'} " in captured.err
+    assert captured.out == ""
+
+
+def test_the_newest_checkpoint_of_a_run_is_that_of_its_last_step(workdir: Path) -> None:
+    assert newest_step(workdir) == 4
+    assert newest_step(workdir / "checkpoints") is None
 
 
 @pytest.mark.parametrize(
