@@ -5,10 +5,11 @@ What was found on the test images lies beside its checkpoints, so nothing is don
 """
 
 import dataclasses
+import hashlib
 import io
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,22 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.corruption import CORRUPTIONS
+from benchmarks.provenance import Facts, facts
 from jax_elastic.cli.flags import read_config
 from jax_elastic.data.datasets import load
-from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.evaluate import RANDOM_DRAWS, Evaluator
 from jax_elastic.files import replace_file
 from jax_elastic.training.experiment import Experiment, to_config
 from jax_elastic.training.loop import train
+from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.stop import Stop
-from jax_elastic.training.workdir import claim, load_variables
+from jax_elastic.training.workdir import METRICS, claim, load_variables
 
 Floats = npt.NDArray[np.float64]
+Values = dict[str, Floats]
 MEASURES = ("top1", "usage", "macs")
+DONE = "done.json"  # of a run: where and when it was trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +45,6 @@ class Arm:
       trained_as: the config of the run that trains its variables, or None for its own: the
         network of `config` is then only evaluated.
       budgets: asked of it; empty where it takes none.
-      changes: flags that change its config, e.g. ``--config.phases.base.epochs=1``.
       images: `clean`, or a name in `CORRUPTIONS`.
     """
 
@@ -47,7 +52,6 @@ class Arm:
     start: str | None = None
     trained_as: str | None = None
     budgets: tuple[float, ...] = ()
-    changes: tuple[str, ...] = ()
     images: str = "clean"
 
 
@@ -60,21 +64,14 @@ class Found:
       values: measure -> (seeds, budgets, images): `top1`; `usage`, share of the blocks that
         opened (1 where nothing can be skipped); `macs`. Means over the draws where gates are
         random.
-      seconds: training and evaluation, of all seeds.
     """
 
     budgets: tuple[float | None, ...]
-    values: dict[str, Floats]
-    seconds: float
+    values: Values
 
     def at(self, measure: str, budget: float | None = None) -> Floats:
         """(seeds, images) of a measure at a budget."""
         return self.values[measure][:, self.budgets.index(budget)]
-
-    @property
-    def images(self) -> int:
-        """How many images were evaluated."""
-        return int(self.values["top1"].shape[-1])
 
 
 class Runner:
@@ -84,82 +81,115 @@ class Runner:
       root: where the runs lie.
       stop: asked during training; see `train`.
       report: gets the lines for the terminal.
+
+    Attributes:
+      seconds: path of a run or an evaluation -> what it took: training without compiling, and
+        evaluation. Every one that was needed, once.
+      facts: path -> where it comes from.
     """
 
     def __init__(self, root: Path, stop: Stop, report: Callable[[str], None]):
         self._root, self._stop, self._report = root, stop, report
+        self.seconds: dict[Path, float] = {}
+        self.facts: dict[Path, Facts] = {}
 
     def find(self, arm: Arm, seeds: int) -> Found:
         """What the arm gives with seeds 0, 1, ...
 
         Raises:
           Stopped: in the middle; called again it goes on from there.
-          UsageError: see `train` and `Evaluator`.
+          UsageError: see `train` and `Evaluator`; or a run started from other weights than those
+            that its base has now.
         """
         parts = [self._seed(arm, seed) for seed in range(seeds)]
-        values = {
-            measure: np.stack([values[measure] for values, _ in parts]) for measure in MEASURES
-        }
-        return Found(arm.budgets or (None,), values, sum(seconds for _, seconds in parts))
+        values = {name: np.stack([part[name] for part in parts]) for name in MEASURES}
+        return Found(arm.budgets or (None,), values)
 
-    def _seed(self, arm: Arm, seed: int) -> tuple[dict[str, Floats], float]:
-        workdir = self._train(arm.trained_as or arm.config, seed, arm.changes, arm.start)
-        return self._evaluate(arm, _read(arm.config, seed, arm.changes, None), workdir)
+    def _seed(self, arm: Arm, seed: int) -> Values:
+        workdir = self._train(arm.trained_as or arm.config, seed, arm.start)
+        return self._evaluate(arm, read(arm.config, seed), workdir)
 
-    def _train(self, config: str, seed: int, changes: tuple[str, ...], start: str | None) -> Path:
-        origin = None
-        if start is not None:
-            origin = self._train(start, seed, _of_base(changes), None)
+    def _train(self, config: str, seed: int, start: str | None) -> Path:
+        origin = None if start is None else self._train(start, seed, None)
         workdir = self._root / f"{_name(config)}-seed{seed}"
-        experiment = _read(config, seed, changes, origin)
+        experiment = read(config, seed, origin)
         claim(workdir, experiment)
-        if not (workdir / "done").exists():
+        if not (workdir / DONE).exists():
             self._report(f"{workdir}")
             train(experiment, workdir, stop=self._stop, report=self._report)
-            replace_file(workdir / "done", b"")
+            _, meta = load_variables(workdir, experiment)
+            done = {"seconds": meta["seconds"], "hash": meta["hashes"]["variables"]}
+            text = json.dumps({**done, "facts": facts()}, indent=2)
+            replace_file(workdir / DONE, text.encode())
+        if origin is not None:
+            _check_start(workdir, origin)
+        done = _read_done(workdir)
+        self.seconds[workdir], self.facts[workdir] = done["seconds"], done["facts"]
         return workdir
 
-    def _evaluate(
-        self, arm: Arm, experiment: Experiment, workdir: Path
-    ) -> tuple[dict[str, Floats], float]:
-        variables, meta = load_variables(workdir, experiment)
+    def _evaluate(self, arm: Arm, experiment: Experiment, workdir: Path) -> Values:
+        config = to_config(experiment)
         key = json.dumps(
             {
-                "network": to_config(experiment)["network"],
-                "hash": meta["hashes"]["variables"],
+                "network": config["network"],
+                "data": config["data"],
+                "variables": _read_done(workdir)["hash"],
                 "budgets": arm.budgets,
                 "images": arm.images,
+                "draws": RANDOM_DRAWS,
             }
         )
-        path = workdir / f"found-{_name(arm.config)}-{arm.images}.npz"
-        trained = float(meta.get("seconds", 0.0))
-        if path.exists():
-            stored = np.load(path)
-            if str(stored["key"]) == key:
-                values = {name: stored[name] for name in MEASURES}
-                return values, trained + float(stored["seconds"])
-        begun = time.monotonic()
-        dataset = load(experiment.data, "test")
-        if arm.images != "clean":
-            dataset = CORRUPTIONS[arm.images](dataset)
-        evaluation = Evaluator(
-            experiment.network, dataset, experiment.data, budgets=arm.budgets or None
-        )(variables)
-        values = {
-            "top1": np.stack(evaluation.top1),
-            "usage": np.stack([_usage(opened, len(dataset)) for opened in evaluation.opened]),
-            "macs": np.stack(evaluation.macs),
-        }
-        seconds = time.monotonic() - begun
-        _save(path, {**values, "key": key, "seconds": seconds})
-        return values, trained + seconds
+        path = workdir / f"found-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
+        if not path.exists():
+            begun = time.monotonic()
+            values = evaluate(arm, experiment, workdir)
+            made = {"seconds": time.monotonic() - begun, "facts": json.dumps(facts()), "key": key}
+            _save(path, {**values, **made})
+        with np.load(path) as stored:
+            self.seconds[path] = float(stored["seconds"])
+            self.facts[path] = json.loads(str(stored["facts"]))
+            return {name: stored[name] for name in MEASURES}
 
 
-def _usage(opened: Floats | None, images: int) -> Floats:
-    return np.ones(images) if opened is None else opened.mean(1)
+def evaluate(arm: Arm, experiment: Experiment, workdir: Path) -> Values:
+    """What the arm's network gives with a workdir's variables: `MEASURES`, (budgets, images)."""
+    variables, _ = load_variables(workdir, experiment)
+    dataset = load(experiment.data, "test")
+    if arm.images != "clean":
+        dataset = CORRUPTIONS[arm.images](dataset)
+    budgets = arm.budgets or None
+    found = Evaluator(experiment.network, dataset, experiment.data, budgets=budgets)(variables)
+    everything = np.ones(len(dataset))
+    usage = [everything if opened is None else opened.mean(1) for opened in found.opened]
+    return {"top1": np.stack(found.top1), "usage": np.stack(usage), "macs": np.stack(found.macs)}
 
 
-def _save(path: Path, arrays: dict[str, Any]) -> None:
+def read(config: str, seed: int, origin: Path | None = None) -> Experiment:
+    """The experiment of a config, with a seed and the workdir it starts from."""
+    flags = [f"--config={config}", f"--config.seed={seed}"]
+    if origin is not None:
+        flags.append(f"--config.init_from={origin}")
+    experiment, _ = read_config(flags, config)
+    return experiment
+
+
+def _read_done(workdir: Path) -> dict[str, Any]:
+    """`seconds` and `hash` of a run that is over, and its `facts`."""
+    done: dict[str, Any] = json.loads((workdir / DONE).read_text())
+    return done
+
+
+def _check_start(workdir: Path, origin: Path) -> None:
+    """Refuses a run whose base was trained anew since."""
+    (row,) = [row for row in MetricsFile(workdir / METRICS).rows() if row["kind"] == "start"]
+    if row["init_hash"] != _read_done(origin)["hash"]:
+        raise UsageError(
+            f"{workdir} started from other weights than those of {origin}",
+            next_step=f"delete {workdir}, so that it is trained again",
+        )
+
+
+def _save(path: Path, arrays: Mapping[str, Any]) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     replace_file(path, buffer.getvalue())
@@ -168,16 +198,3 @@ def _save(path: Path, arrays: dict[str, Any]) -> None:
 def _name(config: str) -> str:
     file, _, variant = config.partition(":")
     return "-".join([Path(file).stem, *filter(None, variant.split(","))])
-
-
-def _read(config: str, seed: int, changes: tuple[str, ...], origin: Path | None) -> Experiment:
-    flags = [f"--config={config}", f"--config.seed={seed}", *changes]
-    if origin is not None:
-        flags.append(f"--config.init_from={origin}")
-    experiment, _ = read_config(flags, config)
-    return experiment
-
-
-def _of_base(changes: tuple[str, ...]) -> tuple[str, ...]:
-    """The changes that a run of the base phase alone can have."""
-    return tuple(c for c in changes if ".phases." not in c or ".phases.base." in c)

@@ -18,11 +18,12 @@ class Claim:
 
     Attributes:
       text: what is claimed, or only measured.
-      unit: of the figure: `points` (of 100), `share`, `blocks`, `blocks^2` or `ratio`.
+      unit: of the figure: `points` (of 100) or `share` (of the blocks or of the largest cost).
       values: (seeds, images), whose mean is the figure; often differences of two arms.
       paper: the paper's figure in the same unit, or None.
-      above: the claim holds where the whole interval lies above it.
-      below: the claim holds where the whole interval lies below it.
+      above: the claim holds where the whole interval lies above it, and does not where it lies
+        below.
+      below: the same the other way round.
       by_mean: whether the mean alone decides, as where a bar is set for the mean.
     """
 
@@ -57,11 +58,28 @@ class Claim:
             return "measured"
         above = -np.inf if self.above is None else self.above
         below = np.inf if self.below is None else self.below
-        if low > above and high < below:
+        if (low > above and high < below) or (self.by_mean and above <= low <= below):
             return "holds"
-        if high <= above or low >= below:
-            return "does not hold"
-        return "not resolved"
+        return "does not hold" if high < above or low > below else "not resolved"
+
+
+def difference(ours: Floats, theirs: Floats) -> Floats:
+    """Differences of two arms, paired: (seeds, images) of the same seeds and images."""
+    if ours.shape != theirs.shape:
+        raise ValueError(f"arms of shapes {ours.shape} and {theirs.shape} cannot be paired")
+    return ours - theirs
+
+
+def std(values: Floats) -> Floats:
+    """Values (seeds, images) whose mean is the standard deviation over images, mean of the seeds.
+
+    Each image's part in it, to first order (the delta method), so that their spread is the
+    standard deviation's own.
+    """
+    squares = np.square(values - values.mean(1, keepdims=True))
+    root = np.sqrt(squares.mean(1, keepdims=True))
+    parts: Floats = root + (squares - root**2) / np.where(root > 0, 2 * root, 1)
+    return parts
 
 
 COLUMNS = (

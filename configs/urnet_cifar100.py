@@ -1,6 +1,6 @@
 """URNet on CIFAR-100 at the paper's settings, with its baselines and ablations.
 
-Paper: URNet (AAAI 2020), table 1; SPEC section 2.
+Paper: URNet (AAAI 2020), table 1; what it leaves open: docs/choices.md.
 Command: python train.py --config=configs/urnet_cifar100.py:110 --workdir=runs/urnet_cifar100_110
 Hardware: one accelerator. Hours: not measured yet.
 Expected (paper, ResNet-110, S = .2 .4 .6 .8 1): accuracy 70.7 71.5 72.4 73.0 72.8 % with 28.10

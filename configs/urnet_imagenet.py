@@ -1,6 +1,6 @@
 """URNet on ImageNet at the paper's settings, and the static networks it is compared with.
 
-Paper: URNet (AAAI 2020), table 2; SPEC section 2.
+Paper: URNet (AAAI 2020), table 2; what it leaves open: docs/choices.md.
 Command: python train.py --config=configs/urnet_imagenet.py:resnet101 --workdir=runs/urnet_imagenet
 Hardware: accelerators. Hours: not measured yet.
 Expected (paper, ResNet-101, S = .2 .4 .6 .8 1): top-1 74.0 74.9 75.7 76.4 76.9 % with 18.78 19.77
@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from jax_elastic.elastic.urnet.variants import BACKBONE, VARIANTS, vary
 from jax_elastic.training.variants import choose
 
-# Blocks of the third stage; the others have 3, 4 and 3 (SPEC section 1).
+# Blocks of the third stage; the others have 3, 4 and 3 (docs/choices.md B4, B5).
 THIRD_STAGE = {"resnet101": 23, "resnet84": 18, "resnet75": 15, "resnet72": 14, "resnet50": 6}
 
 

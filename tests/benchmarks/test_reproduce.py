@@ -9,6 +9,7 @@ import pytest
 from benchmarks import reproduce
 from benchmarks.arms import Arm, Runner
 from benchmarks.claims import Claim
+from benchmarks.command import run
 from benchmarks.urnet import EXPERIMENTS, Experiment
 from jax_elastic.errors import UsageError
 from jax_elastic.training.stop import Stopped
@@ -25,6 +26,7 @@ def get_config(variant):
     config = ConfigDict()
     config.schema = 1
     config.data = {"name": "digits"}
+    config.steps_per_dispatch = 2
     config.network = {"family": families[variant], "backbone": backbone}
     if variant in ("sg", "ba"):
         config.network.p = 1.0
@@ -52,10 +54,13 @@ def test_an_arm_is_trained_and_evaluated_once_and_then_read(place):
     first, again = [], []
 
     found = runner(place, first).find(arm, seeds=2)
-    read = runner(place, again).find(arm, seeds=2)
+    late = runner(place, again)
+    read = late.find(arm, seeds=2)
 
     assert found.at("top1").shape == (2, 359)
-    assert found.seconds > 0
+    # Two trainings and two evaluations, each with what it took and where.
+    assert len(late.seconds) == len(late.facts) == 4
+    assert all(seconds > 0 for seconds in late.seconds.values())
     assert np.array_equal(found.at("top1"), read.at("top1"))
     assert sum("done: step" in line for line in first) == 2
     assert again == []
@@ -80,8 +85,21 @@ def test_an_arm_starts_from_the_run_of_its_own_seed_and_shares_a_training(place)
     assert (soft.at("macs", 0.5) >= hard.at("macs", 0.5)).all()
 
 
+def test_a_run_whose_base_was_trained_anew_is_refused(place):
+    config = f"{place}/tiny.py"
+    arm = Arm(f"{config}:sg", f"{config}:start", budgets=(0.5,))
+    runner(place, []).find(arm, seeds=2)
+    path = place / "runs/tiny-start-seed1/done.json"
+    done = path.read_text()
+    path.write_text(json.dumps({**json.loads(done), "hash": "another"}))
+
+    with pytest.raises(UsageError, match=r"delete .*tiny-sg-seed1"):
+        runner(place, []).find(arm, seeds=2)
+    path.write_text(done)
+
+
 def test_a_run_that_was_stopped_goes_on(place):
-    arm = Arm(f"{place}/tiny.py:plain", changes=("--config.steps_per_dispatch=2",))
+    arm = Arm(f"{place}/tiny.py:plain")
     shutil.rmtree(place / "runs/tiny-plain-seed0", ignore_errors=True)
     shutil.rmtree(place / "runs/tiny-plain-seed1", ignore_errors=True)
     lines = []
@@ -119,7 +137,18 @@ def test_the_command_writes_rows_that_say_how_they_came_about(place, monkeypatch
     assert "measured" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [[], ["nothing"], ["urnet_fixed", "urnet_betas"]])
-def test_an_unknown_experiment_is_refused_with_the_names_of_all(argv):
+def test_an_unknown_experiment_is_refused_with_the_names_of_all():
     with pytest.raises(UsageError, match="urnet_baselines"):
-        reproduce.main(argv)
+        reproduce.main(["nothing", "--seeds", "3"])
+
+
+@pytest.mark.parametrize(
+    "error,code",
+    [(None, 0), (UsageError("wrong"), 2), (Stopped(3), 75), (KeyboardInterrupt(), 130)],
+)
+def test_a_command_ends_with_a_code_that_tells_how(error, code):
+    def main(argv):
+        if error is not None:
+            raise error
+
+    assert run(main, []) == code

@@ -30,7 +30,7 @@ class Policy(nn.Module):
       gates: N.
 
     References:
-      URNet section 4.1 (External network); the exact stack is SPEC section 2 [C].
+      URNet section 4.1 (External network); the exact stack is docs/choices.md U19.
     """
 
     backbone: ResNet

@@ -41,7 +41,7 @@ def _fixed(target: float) -> Variant:
 VARIANTS: dict[str, Variant] = {
     "urnet": Variant(),
     "base": Variant("plain", phases=("base",), changes={"base": {"validate": True}}),
-    # Baselines 1 and 2 of SPEC section 2: what is dropped is drawn, at test or in training too.
+    # docs/choices.md U18: what is dropped is drawn, at test or in training too.
     "rand_val": Variant("random_drop", phases=("base",)),
     "rand_train": Variant("random_drop", phases=("base", "joint", "settle")),
     "external": Variant(
