@@ -49,17 +49,17 @@ def check_budget(network: Family, budget: float | None) -> None:
         if budget is not None:
             raise UsageError(
                 f"this network takes no budget, but {budget:g} was given",
-                next_step="leave --budgets out",
+                next_step="leave the budget out",
             )
         return
     if budget is None:
         raise UsageError(
             "this network needs a budget",
             "the share of its blocks to spend, in [0, 1]",
-            "for example --budgets=0.6, or budget=0.6 in Python",
+            "for example budget=0.6; on the command line --budget=0.6",
         )
     if not 0 <= budget <= 1:
         raise UsageError(
             f"budget {budget:g} is outside [0, 1]",
-            next_step="ask for a share of the blocks, for example --budgets=0.6",
+            next_step="ask for a share of the blocks, for example 0.6",
         )

@@ -101,11 +101,11 @@ def test_a_network_without_budgets_takes_none():
 @pytest.mark.parametrize(
     "network,budget,message",
     [
-        (SMALL, 1.3, r"budget 1.3 is outside \[0, 1\]; .* for example --budgets=0.6"),
+        (SMALL, 1.3, r"budget 1.3 is outside \[0, 1\]; .* for example 0.6"),
         (SMALL, -0.1, r"budget -0.1 is outside \[0, 1\]"),
         (SMALL, float("nan"), r"budget nan is outside \[0, 1\]"),
-        (SMALL, None, r"needs a budget; .* in \[0, 1\]; for example --budgets=0.6"),
-        (Plain(BACKBONE), 0.6, r"takes no budget, but 0.6 was given; leave --budgets out"),
+        (SMALL, None, r"needs a budget; .* in \[0, 1\]; for example budget=0.6; .* --budget=0.6"),
+        (Plain(BACKBONE), 0.6, r"takes no budget, but 0.6 was given; leave the budget out"),
     ],
     ids=["above", "below", "nan", "missing", "superfluous"],
 )
