@@ -9,6 +9,7 @@ import enum
 
 import jax
 import numpy as np
+import numpy.typing as npt
 
 Array = jax.Array
 
@@ -40,3 +41,19 @@ def device(
 ) -> Array:
     """A typed `jax.random` key for one step of a stream; `seed` and `step` may be traced."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), int(stream)), step)
+
+
+@jax.jit
+def image_keys(places: npt.NDArray[np.int32], draw: int | Array = 0) -> Array:
+    """One key per image for gates that are random at test, whatever batch an image comes in.
+
+    Args:
+      places: (B,), the images' places among all that are asked about.
+      draw: which of several draws of the same images.
+
+    Returns:
+      (B,).
+    """
+    key = device(0, Stream.PREDICT, draw)
+    keys: Array = jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
+    return keys

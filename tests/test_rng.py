@@ -93,3 +93,18 @@ def test_keys_and_float32_draws_are_the_same_under_x64():
     with jax.enable_x64(True):
         wide = draw()
     chex.assert_trees_all_equal(narrow, wide)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_the_key_of_an_image_is_a_function_of_its_place_and_the_draw_alone(x64):
+    places = np.array([0, 5, 1797], np.int32)
+    with jax.enable_x64(x64):
+        keys = rng.image_keys(places, 3)
+        apart = [rng.image_keys(places[i : i + 1], 3)[0] for i in range(3)]
+        expected = jax.random.fold_in(rng.device(0, Stream.PREDICT, 3), 5)
+        others = rng.image_keys(places)
+    numbers = jax.random.key_data(keys)
+    np.testing.assert_array_equal(numbers, [jax.random.key_data(key) for key in apart])
+    np.testing.assert_array_equal(numbers[1], jax.random.key_data(expected))
+    both = np.concatenate([numbers, jax.random.key_data(others)])
+    assert len(np.unique(both, axis=0)) == 6

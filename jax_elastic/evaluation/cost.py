@@ -4,6 +4,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 
 from jax_elastic.elastic.family import Carry, Family, GatedCode, Segment
 from jax_elastic.elastic.segments import first_carry
@@ -30,8 +32,10 @@ class CostModel:
 
     def __init__(self, network: Family, image_shape: tuple[int, ...], executed: bool = False):
         self._network = network if executed else network.reference()
+        self._candidates = network.candidates
         self._image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         self._variables = jax.eval_shape(self._network.init, jax.random.key(0), self._image)
+        self._costs: dict[Subnet, Cost] = {}
         self._own: dict[str, PyTree] = {}
         self._walked: dict[Any, tuple[int, int, int, Carry]] = {}
 
@@ -41,6 +45,41 @@ class CostModel:
         Raises:
           UsageError: the network does not have it.
         """
+        if subnet not in self._costs:
+            self._costs[subnet] = self._add_up(subnet)
+        return self._costs[subnet]
+
+    def of_images(
+        self,
+        subnet: Subnet,
+        shape: tuple[int, ...],
+        opened: npt.ArrayLike | None,
+        choice: npt.ArrayLike | None,
+    ) -> npt.NDArray[np.float64]:
+        """MACs of each image at an operating point.
+
+        Args:
+          subnet: the point.
+          shape: of the images, e.g. (n,) or (draws, n).
+          opened: bool (*shape, N), which blocks each image ran; None without gates.
+          choice: int (*shape), what each chose of the network's candidates; None without.
+
+        Returns:
+          `shape`.
+
+        Raises:
+          UsageError: the network does not have it.
+        """
+        cost = self.cost(subnet)
+        if choice is not None:
+            full = np.array([self.cost(point).full for point in self._candidates], np.float64)
+            chosen: npt.NDArray[np.float64] = full[np.asarray(choice)]
+            return chosen + cost.gates
+        if opened is not None:
+            return cost.of(np.asarray(opened))
+        return np.full(shape, float(cost.full))
+
+    def _add_up(self, subnet: Subnet) -> Cost:
         self._network.check(subnet)
         carry = self._first_carry()
         fixed, gates, blocks = 0, 0, []

@@ -19,7 +19,6 @@ from jax_elastic.elastic.doors import check_budget, check_statistics
 from jax_elastic.elastic.family import Array, Family, Prediction, Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
-from jax_elastic.macs import Cost
 from jax_elastic.subnet import Subnet
 
 Row = dict[str, Any]
@@ -101,9 +100,9 @@ class Evaluator:
         self._batch_size = batch_size
         self._draws = draws if network.random else 1
         self._predict = predict or jax.jit(network.predict, static_argnums=2)
-        costs = CostModel(network, dataset.images.shape[1:])
-        self._costs = {subnet: costs.cost(subnet) for subnet in self._subnets}
-        self._candidates = np.array([costs.cost(subnet).full for subnet in network.candidates])
+        self._costs = CostModel(network, dataset.images.shape[1:])
+        for subnet in self._subnets:
+            self._costs.cost(subnet)  # what cannot be counted is refused before anything runs
 
     def __call__(self, variables: Variables) -> Evaluation:
         """Evaluates variables.
@@ -117,7 +116,8 @@ class Evaluator:
         found = Evaluation([], [], [], [])
         for budget in self._budgets:
             for subnet, images in zip(self._subnets, self._run(variables, budget), strict=True):
-                macs, opened = self._macs(self._costs[subnet], images), images.opened
+                opened, choice = images.opened, images.choice
+                macs = self._costs.of_images(subnet, images.top1.shape, opened, choice)
                 found.rows.append(self._row(subnet, budget, images, macs))
                 found.top1.append(_mean_draw(images.top1))
                 found.opened.append(None if opened is None else _mean_draw(opened))
@@ -146,7 +146,7 @@ class Evaluator:
         if not self._network.random:
             return None
         places = np.arange(start, start + self._batch_size, dtype=np.int32)
-        keys: Array = _image_keys(np.int32(draw), places)
+        keys: Array = rng.image_keys(places, draw)
         return keys
 
     def _row(self, subnet: Subnet, budget: float | None, found: "_Found", macs: Floats) -> Row:
@@ -173,20 +173,6 @@ class Evaluator:
         opened = found.opened
         flat = None if opened is None else opened.reshape(-1, opened.shape[-1])
         return {**row, **usage(flat, budget)}
-
-    def _macs(self, cost: Cost, found: "_Found") -> npt.NDArray[np.float64]:
-        """MACs of each draw and image, (draws, n)."""
-        if found.choice is not None:
-            return self._candidates[found.choice] + cost.gates
-        if found.opened is not None:
-            return cost.of(found.opened)
-        return np.full(found.top1.shape, float(cost.full))
-
-
-@jax.jit
-def _image_keys(draw: Any, places: Any) -> Array:
-    key = rng.device(0, rng.Stream.PREDICT, draw)
-    return jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
 
 
 def _mean_draw(values: npt.NDArray[Any]) -> Floats:

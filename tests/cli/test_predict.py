@@ -1,25 +1,16 @@
 """`predict` from image files to rows, on the smallest trained network and on every kind of one."""
 
-import collections
 import json
 
-import families
 import numpy as np
 import pytest
 from PIL import Image
-from warm import random_images, warmed
 
 import jax_elastic
 from jax_elastic.cli import predict_command, run
-from jax_elastic.cli.predict_command import Predictor
 from jax_elastic.data.augment import normalise
-from jax_elastic.data.datasets import DataConfig
 from jax_elastic.data.datasets import load as load_data
-from jax_elastic.data.images import ImageFile
-from jax_elastic.elastic.family import Prediction
-from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
-from jax_elastic.inference.engine import build_engine
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +150,8 @@ def test_a_name_after_two_dashes_is_no_flag(workdir, folder, capsys, monkeypatch
         (["--budget=0.6"], "IMAGES are missing"),
         (["nothing.png", "no/*.png", "--budget=0.6"], "at nothing.png, no/*.png; a file, a folder"),
         (["."], "this network needs a budget; the share of its blocks"),
-        (["."], "for example --budget=0.6\n"),
-        ([".", "--budget=1.3"], "budget 1.3 is outside [0, 1]; for example --budget=0.6"),
+        (["."], "on the command line --budget=0.6\n"),
+        ([".", "--budget=1.3"], "budget 1.3 is outside [0, 1]; ask for a share of the blocks"),
         ([".", "--budget=nan"], "budget nan is outside [0, 1]"),
         ([".", "--budget=half"], "flag --budget=half"),
         ([".", "--budgets=0.3,0.6"], "Did you mean: budget"),
@@ -191,73 +182,6 @@ def test_help_says_what_images_can_be(capsys):
     assert "IMAGES are files, folders" in capsys.readouterr().out
 
 
-# Networks of other kinds, without a workdir.
-
-DATA = DataConfig(image_shape=(8, 8, 3), mean=(0.5,) * 3, std=(0.25,) * 3)
-
-
-@pytest.fixture
-def files():
-    pixels = (random_images(6, 3) * 40 + 128).clip(0, 255).astype(np.uint8)
-    return [ImageFile(f"{i}.png", image, (8, 8), ()) for i, image in enumerate(pixels)]
-
-
-def predictor(network, budget=None, engine=None):
-    point = network.subnets.fullest
-    engine = engine or build_engine(network, warmed(network, 2))
-    return Predictor(engine, network, DATA, point, budget, None)
-
-
-def test_random_gates_are_those_of_an_images_place_whatever_its_batch(files):
-    predict = predictor(families.ALL["random_drop"], 0.5)
-
-    together = predict(files, range(6))
-    apart = [*predict(files[:3], [0, 1, 2]), *predict(files[3:], [3, 4, 5])]
-
-    opened = [row["opened"] for row in together]
-    assert opened == [row["opened"] for row in apart]
-    assert len(set(opened)) > 2
-
-
-def test_a_network_without_gates_costs_the_same_for_every_image(files):
-    network = families.ALL["plain"]
-    rows = predictor(network)(files, range(6))
-    full = CostModel(network, DATA.image_shape).cost(network.subnets.fullest).full
-    assert {(row["macs"], row["macs_share"], row["blocks"]) for row in rows} == {(full, 1, None)}
-    assert predict_command._describe_usage(rows, None, False) == []
-    assert {column.key for column in predict_command._columns(rows)}.isdisjoint({"blocks"})
-
-
-def test_what_a_network_chose_is_what_an_image_costs(files):
-    class Choosing:
-        """A network that chooses among two depths."""
-
-        candidates = tuple(families.ALL["toy"].subnets)
-
-        def __getattr__(self, name):
-            return getattr(families.ALL["toy"], name)
-
-    def engine(images, *args, **kwargs):
-        logits = np.zeros((len(images), 10), np.float32)
-        return Prediction((logits,), None, np.arange(len(images), dtype=np.int32) % 2)
-
-    rows = predictor(Choosing(), engine=engine)(files, range(6))
-
-    costs = CostModel(families.ALL["toy"], DATA.image_shape)
-    points = [costs.cost(point) for point in families.ALL["toy"].subnets]
-    expected = [point.full + points[-1].gates for point in points]
-    counts = collections.Counter(row["macs"] for row in rows)
-    assert counts == {expected[0]: 3, expected[1]: 3}
-
-
-def test_answers_that_are_not_finite_are_refused(files):
-    def engine(images, *args, **kwargs):
-        return Prediction((np.full((len(images), 5), np.nan),))
-
-    with pytest.raises(UsageError, match="logits are not finite"):
-        predictor(families.ALL["plain"], engine=engine)(files, range(6))
-
-
 @pytest.mark.parametrize(
     ("budget", "told"), [(0.5, "error 0.0 %"), (0.8, "error 30.0 %, not reached"), (None, "50.0 %")]
 )
@@ -270,3 +194,12 @@ def test_a_budget_that_is_missed_is_said(budget, told):
 
 def test_one_draw_of_random_gates_is_said():
     assert predict_command._describe_usage([{"opened": "10"}], 0.5, True)[1].endswith("drawn once")
+
+
+def test_columns_of_blocks_and_changes_are_left_out_where_no_image_has_any():
+    blocks = dict.fromkeys(("blocks", "blocks_total", "opened"))
+    row = {"file": "a", "class": "0", "confidence": 1.0, "macs": 9, "macs_share": 1.0, **blocks}
+    rows = [{**row, "changes": []}]
+    keys = [column.key for column in predict_command._columns(rows)]
+    assert keys == ["file", "class", "confidence", "macs", "macs_share"]
+    assert predict_command._describe_usage(rows, None, False) == []

@@ -6,6 +6,7 @@ import functools
 import families
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from warm import BACKBONE, SMALL, keys_of, shapes_of
 
@@ -137,6 +138,7 @@ class HandMade:
     """Segments of every role; equal ones on maps of other sizes."""
 
     budgets = ()
+    candidates = ()
     random = False
 
     def reference(self):
@@ -173,6 +175,22 @@ def test_shortcuts_count_as_fixed_plans_as_gates_and_equal_codes_by_the_size_of_
     always = 2 * 4 * 16 + 2 * 4 * 4
     skipped = 4 * 4, 4 * 1
     assert cost == (always + sum(skipped), skipped, 2 + 2 + 2 * 4)
+
+
+def test_what_an_image_costs_follows_from_what_it_opened_or_chose_or_else_from_the_point_alone():
+    network = HandMade()
+    network.candidates = (FULL, FULL)
+    model = CostModel(network, (8, 8, 2))
+    cost = model.cost(FULL)
+    opened = np.array([[[0, 0], [1, 0], [1, 1]]])  # one draw of three images
+
+    of_opened = model.of_images(FULL, (1, 3), opened, None)
+    of_chosen = model.of_images(FULL, (1, 3), None, np.array([[0, 1, 0]]))
+
+    always = cost.fixed + cost.gates
+    assert of_opened.tolist() == [[always, always + cost.blocks[0], cost.full]]
+    assert of_chosen.tolist() == [[cost.full + cost.gates] * 3]
+    assert model.of_images(FULL, (2,), None, None).tolist() == [cost.full] * 2
 
 
 # Seven codes: stem, head, a stack in each of three stages, a first block in two of them. A gated
