@@ -46,10 +46,11 @@ def main(argv: list[str]) -> None:
     if values.json == "-":
         return
     print(format_table(rows, with_values(COLUMNS, rows)))
-    for path in _draw(rows, published, Path(values.out)):
-        print(path)
+    paths = _draw(rows, published, Path(values.out))
+    print(*paths, sep="\n")
     if file:
-        print(describe_published(published, rows[0]["data"], file))
+        pictures = [path.stem for path in paths]
+        print(*describe_published(published, rows[0]["data"], file, pictures), sep="\n")
 
 
 def _define(values: flags.FlagValues) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.plots_series import Series, series_of
 from jax_elastic.evaluation.rows import Row, read_json
 
 NEEDED = ("subnet", "n", "top1", "top1_ci95", "macs_mean", "asked", "data", "split")
@@ -70,15 +71,61 @@ def read_published(
     return [row for row in rows if not methods or row["method"] in methods]
 
 
-def describe_published(rows: Sequence[Row], data: str, file: str | os.PathLike[str]) -> str:
-    """One line: which published rows stand beside runs on a data set, and which do not and why."""
-    beside = [row for row in rows if row["data"] == data]
-    sources = dict.fromkeys(row["source"] for row in beside)
-    told = f"published: {'; '.join(sources)}" if beside else f"{Path(file).name} has none on {data}"
-    papers = {row["source"].partition(",")[0] for row in rows}
-    if len(papers) > 1:
-        return told
-    return (
-        f"{told}; published figures of other methods are drawn only from their own tables; "
-        f"there is none in {file}"
-    )
+def describe_published(
+    rows: Sequence[Row], data: str, file: str | os.PathLike[str], pictures: Sequence[str]
+) -> list[str]:
+    """Lines that tell what of papers stands beside the runs, picture by picture, and what does not.
+
+    Args:
+      rows: of `read_published`.
+      data: the set of the runs.
+      file: where the rows come from.
+      pictures: names of those that were drawn, as `compare` calls them.
+    """
+    name = Path(file).name
+    series = series_of((), [row for row in rows if row["data"] == data])
+    lines = [f"{picture}: {_beside(picture, series)}" for picture in pictures]
+    others = dict.fromkeys(row["data"] for row in rows if row["data"] != data)
+    papers = dict.fromkeys(row["source"].partition(",")[0] for row in rows)
+    return [
+        *(lines if series else [f"{name} has none on {data}"]),
+        *([f"left out: what {name} has on {', '.join(others)}"] if others else []),
+        "published figures of other methods are drawn only from their own tables; "
+        f"{name} has those of {', '.join(papers)}",
+    ]
+
+
+def _beside(picture: str, series: Sequence[Series]) -> str:
+    """Which methods of papers are drawn in a picture; of which, and why, not all is."""
+    if picture == "runs_against_macs":
+        drawn = [s for s in series if s.having("macs_mean").rows]
+        missing = {"no FLOPs are printed of": _lacking(series, "macs_mean")}
+    elif picture == "runs_against_budget":
+        drawn = [s for s in series if s.budgets or len(s.rows) == 1]
+        asked = [s for s in drawn if s.budgets]
+        missing = {
+            "several points, but no budget, so left out:": [s for s in series if s not in drawn],
+            "no budget, so a level line without blocks:": [s for s in drawn if s not in asked],
+            "no blocks are printed of": _lacking(asked, "blocks_mean", "blocks_total"),
+            "no FLOPs are printed of": _lacking(drawn, "macs_mean"),
+        }
+    else:
+        return "runs alone"
+    told = [f"{_methods(own)} ({source})" for source, own in _by_source(drawn).items()]
+    told += [f"{what} {_methods(of)}" for what, of in missing.items() if of]
+    return "; ".join(told if drawn else ["nothing published", *told])
+
+
+def _lacking(series: Sequence[Series], *keys: str) -> list[Series]:
+    return [s for s in series if any(row.get(key) is None for row in s.rows for key in keys)]
+
+
+def _by_source(series: Sequence[Series]) -> dict[str, list[Series]]:
+    groups: dict[str, list[Series]] = {}
+    for one in series:
+        groups.setdefault(one.rows[0]["source"], []).append(one)
+    return groups
+
+
+def _methods(series: Sequence[Series]) -> str:
+    return ", ".join(one.rows[0]["method"] for one in series)

@@ -6,6 +6,7 @@ import pytest
 
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.compare import describe_published, join_runs, read_published
+from jax_elastic.evaluation.plots_compare import draw_runs_against_budget, draw_runs_against_macs
 from jax_elastic.evaluation.rows import write_json
 
 URNET = Path(__file__).resolve().parents[2] / "docs" / "published" / "urnet.json"
@@ -86,12 +87,69 @@ def test_a_published_row_needs_a_source(tmp_path):
         read_published(tmp_path / "own.json")
 
 
-def test_what_is_not_drawn_of_papers_is_said():
-    told = describe_published(read_published(URNET), "cifar10", "urnet.json")
-    assert told == (
-        "published: URNet, table 1; published figures of other methods are drawn only from their "
-        "own tables; there is none in urnet.json"
-    )
-    assert describe_published(read_published(URNET), "digits", "urnet.json").startswith(
-        "urnet.json has none on digits; "
-    )
+OWN = "published figures of other methods are drawn only from their own tables; urnet.json has "
+PICTURES = ["runs_against_macs", "runs_against_budget", "ranged_against_fixed"]
+
+
+def test_what_is_drawn_of_papers_and_what_not_is_said_of_each_picture():
+    rows = read_published(URNET, ["URNet", "ResNet-72", "ResNet-101"])
+    assert describe_published(rows, "imagenet2012", "docs/urnet.json", PICTURES) == [
+        "runs_against_macs: ResNet-72, ResNet-101, URNet (URNet, table 2)",
+        "runs_against_budget: ResNet-72, ResNet-101, URNet (URNet, table 2); "
+        "no budget, so a level line without blocks: ResNet-72, ResNet-101",
+        "ranged_against_fixed: runs alone",
+        "left out: what urnet.json has on cifar10, cifar100",
+        OWN + "those of URNet",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("picture", "draw"),
+    [
+        ("runs_against_macs", draw_runs_against_macs),
+        ("runs_against_budget", draw_runs_against_budget),
+    ],
+)
+def test_the_methods_that_are_told_are_those_that_a_legend_names(picture, draw):
+    rows = [row for row in read_published(URNET) if row["data"] == "imagenet2012"]
+    rows += [{**row, "method": "no FLOPs", "macs_mean": None} for row in rows[:1]]
+    rows += [{**row, "method": "no budget", "asked": None} for row in rows if row["asked"]]
+
+    (legend,) = draw(join_runs({"own": [ROW]}), "t", rows).legends
+    (told,) = describe_published(rows, "imagenet2012", URNET, [picture])[:1]
+
+    own, *drawn = [text.get_text() for text in legend.get_texts()]
+    methods = told.removeprefix(f"{picture}: ").partition(" (URNet, table 2)")[0].split(", ")
+    assert own == "own"
+    assert drawn == [f"{method} (URNet, table 2)" for method in methods]
+
+
+def test_only_the_pictures_that_were_drawn_are_told_of():
+    told = describe_published(read_published(URNET, ["URNet"]), "cifar10", URNET, PICTURES[:1])
+    assert told[0] == "runs_against_macs: nothing published; no FLOPs are printed of URNet"
+    assert told[1].startswith("left out: ")
+
+
+def test_each_of_several_papers_is_told_of():
+    base = {"data": "digits", "top1": 0.9}
+    rows = [
+        {**base, "method": "A", "asked": 0.5, "macs_mean": 5, "source": "One, table 1"},
+        {**base, "method": "A", "asked": 1.0, "source": "One, table 1"},
+        {**base, "method": "B", "asked": None, "macs_mean": 5, "source": "Two, table 3"},
+        {**base, "method": "B", "asked": None, "macs_mean": 7, "source": "Two, table 3"},
+    ]
+    assert describe_published(rows, "digits", "urnet.json", PICTURES[:2]) == [
+        "runs_against_macs: A (One, table 1); B (Two, table 3); no FLOPs are printed of A",
+        "runs_against_budget: A (One, table 1); several points, but no budget, so left out: B; "
+        "no blocks are printed of A; no FLOPs are printed of A",
+        OWN + "those of One, Two",
+    ]
+
+
+def test_a_file_without_rows_on_a_data_set_says_so():
+    told = describe_published(read_published(URNET), "digits", "urnet.json", PICTURES)
+    assert told == [
+        "urnet.json has none on digits",
+        "left out: what urnet.json has on cifar10, cifar100, imagenet2012",
+        OWN + "those of URNet",
+    ]
