@@ -1,9 +1,7 @@
-"""The figures of an evaluation; each `draw_*` makes a Figure, its namesake saves it as PNG."""
+"""The figures of an evaluation; `save_figure` writes them as PNG."""
 
-import os
 from collections.abc import Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,40 +21,9 @@ from jax_elastic.evaluation.figures import (
     Floats,
     label_points,
     new_figure,
-    save_figure,
 )
 from jax_elastic.evaluation.rows import Row
 from jax_elastic.evaluation.tables import count_unit
-
-PathLike = str | os.PathLike[str]
-
-
-def accuracy_against_macs(rows: Sequence[Row], path: PathLike, title: str) -> Path:
-    """Saves `draw_accuracy_against_macs`; returns the path."""
-    return save_figure(draw_accuracy_against_macs(rows, title), path)
-
-
-def budget_against_usage(rows: Sequence[Row], path: PathLike, title: str) -> Path:
-    """Saves `draw_budget_against_usage`; returns the path."""
-    return save_figure(draw_budget_against_usage(rows, title), path)
-
-
-def block_usage_map(
-    usage: ArrayLike,
-    budgets: Sequence[float],
-    path: PathLike,
-    title: str,
-    stages: tuple[int, ...] | None = None,
-) -> Path:
-    """Saves `draw_block_usage_map`; returns the path."""
-    return save_figure(draw_block_usage_map(usage, budgets, title, stages), path)
-
-
-def per_image_usage(
-    open_share: ArrayLike, budgets: Sequence[float], path: PathLike, title: str, blocks: int
-) -> Path:
-    """Saves `draw_per_image_usage`; returns the path."""
-    return save_figure(draw_per_image_usage(open_share, budgets, title, blocks), path)
 
 
 def draw_accuracy_against_macs(rows: Sequence[Row], title: str) -> Figure:

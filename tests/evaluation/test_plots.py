@@ -9,6 +9,7 @@ from matplotlib.text import Text
 
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation import plots
+from jax_elastic.evaluation.figures import save_figure
 
 BUDGETS = (0.2, 0.6, 1.0)
 USAGE = np.linspace(0, 1, 18).reshape(3, 6)
@@ -37,12 +38,12 @@ def static_row(subnet, macs):
 
 ROWS = [budget_row(s) for s in BUDGETS] + [static_row("width:2", 0.9e8)]
 
-# Name -> (save to a path, expected size in pixels): 960 wide at 150 dpi.
+# Name -> (draw it, expected size in pixels): 960 wide at 150 dpi.
 FIGURES = {
-    "accuracy": (lambda path: plots.accuracy_against_macs(ROWS, path, "t"), (960, 645)),
-    "budget": (lambda path: plots.budget_against_usage(ROWS, path, "t"), (960, 690)),
-    "map": (lambda path: plots.block_usage_map(USAGE, BUDGETS, path, "t", (2, 4)), (960, 387)),
-    "images": (lambda path: plots.per_image_usage(OPEN_SHARE, BUDGETS, path, "t", 6), (960, 405)),
+    "accuracy": (lambda: plots.draw_accuracy_against_macs(ROWS, "t"), (960, 645)),
+    "budget": (lambda: plots.draw_budget_against_usage(ROWS, "t"), (960, 690)),
+    "map": (lambda: plots.draw_block_usage_map(USAGE, BUDGETS, "t", (2, 4)), (960, 387)),
+    "images": (lambda: plots.draw_per_image_usage(OPEN_SHARE, BUDGETS, "t", 6), (960, 405)),
 }
 
 
@@ -50,9 +51,9 @@ def texts(figure):
     return {artist.get_text() for artist in figure.findobj(Text)}
 
 
-@pytest.mark.parametrize(("save", "size"), FIGURES.values(), ids=FIGURES)
-def test_a_figure_is_a_png_of_the_expected_size(tmp_path, save, size):
-    path = save(tmp_path / "figure.png")
+@pytest.mark.parametrize(("draw", "size"), FIGURES.values(), ids=FIGURES)
+def test_a_figure_is_a_png_of_the_expected_size(tmp_path, draw, size):
+    path = save_figure(draw(), tmp_path / "figure.png")
     data = path.read_bytes()
     assert path == tmp_path / "figure.png"
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
@@ -60,8 +61,11 @@ def test_a_figure_is_a_png_of_the_expected_size(tmp_path, save, size):
     assert b"tEXt" not in data
 
 
-@pytest.mark.parametrize("save", [save for save, _ in FIGURES.values()], ids=FIGURES)
-def test_the_same_rows_give_the_same_bytes_in_every_thread(tmp_path, save):
+@pytest.mark.parametrize("draw", [draw for draw, _ in FIGURES.values()], ids=FIGURES)
+def test_the_same_rows_give_the_same_bytes_in_every_thread(tmp_path, draw):
+    def save(path):
+        return save_figure(draw(), path)
+
     expected = save(tmp_path / "expected.png").read_bytes()
     with ThreadPoolExecutor(3) as pool:
         paths = list(pool.map(save, [tmp_path / f"{i}.png" for i in range(3)]))
