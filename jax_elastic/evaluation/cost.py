@@ -1,5 +1,6 @@
 """What operating points cost, by segments: each distinct segment is walked once (law 2)."""
 
+import itertools
 from typing import Any
 
 import jax
@@ -94,6 +95,20 @@ class CostModel:
             else:
                 fixed += opened
         return Cost(fixed, tuple(blocks), gates)
+
+    def stages(self, subnet: Subnet) -> tuple[int, ...]:
+        """How many gated blocks each stage has: those in a row that hand on arrays of one shape.
+
+        Raises:
+          UsageError: the network does not have the operating point.
+        """
+        self._network.check(subnet)
+        carry, shapes = self._first_carry(), []
+        for segment in self._network.segments(subnet):
+            *_, carry = self._walk(segment, carry)
+            if segment.role == "gated":
+                shapes.append(_shape_key(carry))
+        return tuple(len(list(stage)) for _, stage in itertools.groupby(shapes))
 
     def _first_carry(self) -> Carry:
         budget = jax.ShapeDtypeStruct((1,), jnp.float32) if self._network.budgets else None

@@ -50,12 +50,14 @@ class Evaluation:
       opened: per row float (n, N), which blocks each image opened, or in which share of the
         draws; None without gates.
       macs: per row float (n,), what each image cost, on average over the draws.
+      stages: per row, how many gated blocks each stage has, see `CostModel.stages`.
     """
 
     rows: list[Row]
     top1: list[Floats]
     opened: list[Floats | None]
     macs: list[Floats]
+    stages: list[tuple[int, ...]]
 
 
 class Evaluator:
@@ -113,7 +115,7 @@ class Evaluator:
         """
         for subnet in self._subnets:
             check_statistics(self._network, variables, subnet)
-        found = Evaluation([], [], [], [])
+        found = Evaluation([], [], [], [], [])
         for budget in self._budgets:
             for subnet, images in zip(self._subnets, self._run(variables, budget), strict=True):
                 opened, choice = images.opened, images.choice
@@ -122,6 +124,7 @@ class Evaluator:
                 found.top1.append(_mean_draw(images.top1))
                 found.opened.append(None if opened is None else _mean_draw(opened))
                 found.macs.append(_mean_draw(macs))
+                found.stages.append(self._costs.stages(subnet))
         return found
 
     def _run(self, variables: Variables, budget: float | None) -> list["_Found"]:

@@ -59,7 +59,7 @@ def _of_usage(
     of_images = [of_row.mean(1) for of_row in opened]
     return {
         "budget_against_usage": plots.draw_budget_against_usage(found.rows, title),
-        "block_usage_map": plots.draw_block_usage_map(of_blocks, budgets, title),
+        "block_usage_map": plots.draw_block_usage_map(of_blocks, budgets, title, found.stages[0]),
         "per_image_usage": plots.draw_per_image_usage(
             of_images, budgets, title, opened[0].shape[1]
         ),

@@ -177,6 +177,16 @@ def test_shortcuts_count_as_fixed_plans_as_gates_and_equal_codes_by_the_size_of_
     assert cost == (always + sum(skipped), skipped, 2 + 2 + 2 * 4)
 
 
+@pytest.mark.parametrize("name", families.ALL)
+def test_stages_are_the_gated_blocks_between_two_changes_of_shape(name):
+    network = families.ALL[name]
+    gated = [segment.role == "gated" for segment in network.segments(network.subnets.fullest)]
+    # Two of eight and sixteen channels, one of 32; bottlenecks have other stages.
+    sizes = {"urnet-bottlenecks": (1, 3), "toy": (1,)}.get(name, (2, 2, 1))
+    expected = sizes if any(gated) else ()
+    assert costs(network).stages(network.subnets.fullest) == expected
+
+
 def test_what_an_image_costs_follows_from_what_it_opened_or_chose_or_else_from_the_point_alone():
     network = HandMade()
     network.candidates = (FULL, FULL)

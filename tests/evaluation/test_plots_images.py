@@ -39,7 +39,8 @@ def evaluation(budgets, top1, **changes):
     used = {"achieved": 0.5, "achieved_std": 0.1, "achieved_p99": 0.9}
     rows = [{**row, **used, "asked": budget, **changes} for budget in budgets]
     hits = [np.array(row, float) for row in top1]
-    return Evaluation(rows, hits, [opened() for _ in rows], [np.ones(6) for _ in rows])
+    of_rows = [opened() for _ in rows], [np.ones(6) for _ in rows], [(2, 1) for _ in rows]
+    return Evaluation(rows, hits, *of_rows)
 
 
 def test_a_pair_is_the_image_of_a_class_with_fewest_blocks_and_that_with_most():
@@ -117,6 +118,7 @@ def test_a_run_with_gates_and_budgets_has_every_figure_at_the_nearest_budgets():
         *("class_extremes", "right_then_wrong"),
     ]
     assert any("most blocks at S = 0.5" in text for text in texts(figures["class_extremes"]))
+    assert {"stage 1", "stage 2"} <= texts(figures["block_usage_map"])
     assert "toy\nright at S = 0.9 and wrong at S = 0.5" in texts(figures["right_then_wrong"])
 
 
