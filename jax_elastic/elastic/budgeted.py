@@ -24,6 +24,20 @@ from jax_elastic.errors import UsageError
 from jax_elastic.subnet import FULL, Subnet
 
 
+class Asked(NamedTuple):
+    """What the gates of a forward go by.
+
+    Attributes:
+      budget: S, float32 () or (B,).
+      noise: what they drew, a pytree of the network's own.
+      objective: of the phase; at test `gated`.
+    """
+
+    budget: Array
+    noise: PyTree
+    objective: str = "gated"
+
+
 class GatedForward(NamedTuple):
     """What a forward with gates gives.
 
@@ -93,15 +107,9 @@ class Budgeted(Plain, abc.ABC):
 
     @abc.abstractmethod
     def gated_forward(
-        self,
-        variables: Variables,
-        images: Array,
-        budget: Array,
-        noise: PyTree,
-        bn: BNMode,
-        objective: str = "gated",
+        self, variables: Variables, images: Array, asked: Asked, bn: BNMode
     ) -> GatedForward:
-        """The masked forward: images (B, H, W, C), budget () or (B,), noise as drawn above."""
+        """The masked forward of images (B, H, W, C), in training or at test."""
 
     def loss(
         self,
@@ -117,8 +125,8 @@ class Budgeted(Plain, abc.ABC):
             return super().loss(variables, batch, draw, key, objective, bn)
         images, mask = batch["image"], batch["mask"]
         budget = draw.values["budget"]
-        noise = self.train_noise(key, len(images))
-        found = self.gated_forward(variables, images, budget, noise, bn, objective)
+        asked = Asked(budget, self.train_noise(key, len(images)), objective)
+        found = self.gated_forward(variables, images, asked, bn)
         value, sums = classification(found.logits, batch)
         scale = scale_loss(found.gates.T, budget)
         opened = (found.open >= 0).mean(0, dtype=scale.dtype)
@@ -141,9 +149,8 @@ class Budgeted(Plain, abc.ABC):
         if self.random and key is None:
             raise UsageError("the gates of this network are random", "keys (B,), one per image")
         # Float32 also under x64: 0.6 must be the number that the draws and the engines pass.
-        asked = jnp.asarray(budget, jnp.float32)
-        noise = self.test_noise(key)
-        found = self.gated_forward(variables, images, asked, noise, "running")
+        asked = Asked(jnp.asarray(budget, jnp.float32), self.test_noise(key))
+        found = self.gated_forward(variables, images, asked, "running")
         return tuple(self.prediction(found) for _ in subnets)
 
     def prediction(self, found: GatedForward) -> Prediction:

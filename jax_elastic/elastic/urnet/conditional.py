@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BasicBlock, BlockKind, Bottleneck
-from jax_elastic.elastic.budgeted import Budgeted, GatedForward
+from jax_elastic.elastic.budgeted import Asked, Budgeted, GatedForward
 from jax_elastic.elastic.family import Array, BNMode, PyTree, Segment, Variables
 from jax_elastic.elastic.gated import GatedBlock, GatedBlockCode
 from jax_elastic.elastic.segments import Take
@@ -126,18 +126,11 @@ class Conditional(Budgeted, abc.ABC):
         return jnp.broadcast_to(budget, (self.backbone.num_blocks, *jnp.shape(budget)))
 
     def gated_forward(
-        self,
-        variables: Variables,
-        images: Array,
-        budget: Array,
-        noise: PyTree,
-        bn: BNMode,
-        objective: str = "gated",
+        self, variables: Variables, images: Array, asked: Asked, bn: BNMode
     ) -> GatedForward:
-        """See `Budgeted`; `noise` is bool (N,), which gates are their sigmoid."""
-        del objective
+        """See `Budgeted`; `asked.noise` is bool (N,), which gates are their sigmoid."""
         module = self.backbone.module(self.kind)
-        rows = {"budget": self.per_block_budget(budget), "soft": noise}
+        rows = {"budget": self.per_block_budget(asked.budget), "soft": asked.noise}
         logits, outs, moments = self.forward(module, variables, images, bn, rows)
         return GatedForward(logits, outs["gates"], outs["logits"], moments)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BLOCKS
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.elastic.budgeted import GatedForward, check_gates
+from jax_elastic.elastic.budgeted import Asked, GatedForward, check_gates
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
 from jax_elastic.elastic.plain import DType
 from jax_elastic.elastic.segments import Take
@@ -121,22 +121,16 @@ class External(Planned):
         return jnp.zeros(self.backbone.num_blocks, bool)
 
     def gated_forward(
-        self,
-        variables: Variables,
-        images: Array,
-        budget: Array,
-        noise: PyTree,
-        bn: BNMode,
-        objective: str = "gated",
+        self, variables: Variables, images: Array, asked: Asked, bn: BNMode
     ) -> GatedForward:
-        """See `Budgeted`; `noise` is bool (N,), which gates are their sigmoid."""
+        """See `Budgeted`; `asked.noise` is bool (N,), which gates are their sigmoid."""
         own = cast(dict[str, PyTree], Take((POLICY,))(variables))
-        policy_bn: BNMode = "batch" if objective == "policy" else bn
+        policy_bn: BNMode = "batch" if asked.objective == "policy" else bn
         logits, sown = self.policy.apply(
-            own, images.astype(self.dtype), budget, policy_bn, mutable=["moments"]
+            own, images.astype(self.dtype), asked.budget, policy_bn, mutable=["moments"]
         )
         opened = logits.T
-        gates = sigmoid_or_step(opened, noise[:, None])
+        gates = sigmoid_or_step(opened, asked.noise[:, None])
         found = self.planned_forward(variables, images, gates, opened, bn)
         moments = norm.complete_moments(own["stats"], sown.get("moments"))
         return found._replace(moments={**found.moments, POLICY: moments})

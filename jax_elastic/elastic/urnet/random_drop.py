@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jax_elastic.elastic.budgeted import GatedForward
+from jax_elastic.elastic.budgeted import Asked, GatedForward
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
 from jax_elastic.elastic.segments import take_nothing
 from jax_elastic.elastic.urnet.planned import Planned
@@ -71,17 +71,10 @@ class RandomDrop(Planned):
         return uniforms_of(key, self.backbone.num_blocks)
 
     def gated_forward(
-        self,
-        variables: Variables,
-        images: Array,
-        budget: Array,
-        noise: PyTree,
-        bn: BNMode,
-        objective: str = "gated",
+        self, variables: Variables, images: Array, asked: Asked, bn: BNMode
     ) -> GatedForward:
-        """See `Budgeted`; `noise` is uniforms (B, N)."""
-        del objective
-        opened = keep_logits(noise, budget).T
+        """See `Budgeted`; `asked.noise` is uniforms (B, N)."""
+        opened = keep_logits(asked.noise, asked.budget).T
         gates = (opened >= 0).astype(opened.dtype)
         return self.planned_forward(variables, images, gates, opened, bn)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BasicBlock, BlockKind, Bottleneck
-from jax_elastic.elastic.budgeted import GatedForward
+from jax_elastic.elastic.budgeted import Asked, GatedForward
 from jax_elastic.elastic.family import (
     Array,
     BNMode,
@@ -117,19 +117,12 @@ class SoftDrop(Conditional, RandomDrop):
         return self.backbone.module(self.kind).init(key, images, "running", rows)
 
     def gated_forward(
-        self,
-        variables: Variables,
-        images: Array,
-        budget: Array,
-        noise: PyTree,
-        bn: BNMode,
-        objective: str = "gated",
+        self, variables: Variables, images: Array, asked: Asked, bn: BNMode
     ) -> GatedForward:
-        """See `Budgeted`; `noise` is uniforms (B, N)."""
-        del objective
-        opened = keep_logits(noise, budget).T
+        """See `Budgeted`; `asked.noise` is uniforms (B, N)."""
+        opened = keep_logits(asked.noise, asked.budget).T
         keep = (opened >= 0).astype(opened.dtype)
-        rows = {"budget": self.per_block_budget(budget), "keep": keep}
+        rows = {"budget": self.per_block_budget(asked.budget), "keep": keep}
         module = self.backbone.module(self.kind)
         logits, weights, moments = self.forward(module, variables, images, bn, rows)
         return GatedForward(logits, weights * keep, opened, moments, weights)
