@@ -88,7 +88,7 @@ def budgets(scale: str) -> Experiment:
                 "top-1 at the highest usage, less the plain network's: no loss of 2 points",
                 "points",
                 100 * difference(urnet.at("top1", TENTHS[-1]), found["base"].at("top1")),
-                paper=93.6 - 93.2,
+                paper=0.4,  # 93.6 less 93.2
                 above=-2.0,
             ),
         ]
