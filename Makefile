@@ -18,6 +18,7 @@ $(STAMP): pyproject.toml
 	  { echo "Python 3.11 or newer is needed; run: make PYTHON=python3.11 (or newer)"; exit 1; }
 	$(PYTHON) -m venv .venv || { $(PYTHON) -m venv --clear --without-pip .venv && \
 	  $(PYTHON) -m pip --python $(BIN)/python install pip; }
+	@echo 'installing into .venv: 1 to 3 minutes, and nothing is said meanwhile'
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 

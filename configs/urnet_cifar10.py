@@ -23,7 +23,7 @@ All training images are used and the last checkpoint is reported, so nothing is 
 from ml_collections import ConfigDict
 
 from jax_elastic.elastic.urnet.variants import BACKBONE, VARIANTS, vary
-from jax_elastic.training.variants import choose
+from jax_elastic.training.words import choose
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -54,6 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "final_learning_rate": 1e-5,
         "batch_size": 256,
     }
+    # What is trained here differs where other parameters make the gates: see VARIANTS.
     gates = {"name": "gates", "epochs": 100.0, "trainable": "/gate/", "bn": "running", **adam}
     joint = {"name": "joint", "epochs": 400.0, **adam}
     urnet = {"backbone": backbone, "p": 0.1, "beta": 2.0}

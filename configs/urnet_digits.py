@@ -20,7 +20,7 @@ phase, `settle`, trains under the running statistics that are used at test.
 from ml_collections import ConfigDict
 
 from jax_elastic.elastic.urnet.variants import BACKBONE, VARIANTS, vary
-from jax_elastic.training.variants import choose
+from jax_elastic.training.words import choose
 
 DIGITS = {"name": "digits", "pad": 1, "flip": False}
 HARD = {
@@ -53,6 +53,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "validate": False,
     }
     adam = {"objective": "gated", "optimizer": "adam", "learning_rate": 5e-3, "batch_size": batch}
+    # What is trained here differs where other parameters make the gates: see VARIANTS.
     gates = {
         "name": "gates",
         "epochs": 40.0 * stretch,

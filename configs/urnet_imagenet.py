@@ -18,7 +18,7 @@ counts and steps, but training it on the whole set waits for input that is strea
 from ml_collections import ConfigDict
 
 from jax_elastic.elastic.urnet.variants import BACKBONE, VARIANTS, vary
-from jax_elastic.training.variants import choose
+from jax_elastic.training.words import choose
 
 # Blocks of the third stage; the others have 3, 4 and 3 (docs/choices.md B4, B5).
 THIRD_STAGE = {"resnet101": 23, "resnet84": 18, "resnet75": 15, "resnet72": 14, "resnet50": 6}
@@ -56,6 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "final_learning_rate": 1e-5,
         "batch_size": 256,
     }
+    # What is trained here differs where other parameters make the gates: see VARIANTS.
     gates = {"name": "gates", "epochs": 5.0, "trainable": "/gate/", "bn": "running", **adam}
     joint = {"name": "joint", "epochs": 15.0, "bn": "batch", **adam}
     urnet = {"backbone": backbone, "reduction": 16, "p": 0.1, "beta": 4.0}

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax
 from absl import flags
 
 from jax_elastic.cli.flags import CONFIG_HELP, parse, read_config, split_config
@@ -38,8 +39,11 @@ def main(argv: list[str]) -> None:
     configure(values, experiment.deterministic)
     workdir = Path(values.workdir or Path("runs") / name)
     claim(workdir, experiment)
+    validate = _validator(experiment)
+    devices = jax.devices()
+    print(f"{workdir}: on {len(devices)} x {devices[0].device_kind}; compiling", flush=True)
     with on_sigterm() as stop:
-        train(experiment, workdir, _validator(experiment), stop=stop)
+        train(experiment, workdir, validate, stop=stop)
     print(f"trained: {workdir}; next: python eval.py --workdir={workdir}")
 
 

@@ -216,7 +216,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
     if not builder.is_prepared():
         raise UsageError(
             f"{name} is not prepared under {root}",
-            next_step="where TensorFlow is installed (pip install 'jax-elastic[prepare]'), run: "
+            next_step="where TensorFlow is installed (pip install -e '.[prepare]'), run: "
             f"tfds build {name} --file_format={FILE_FORMAT} --data_dir={root}, "
             "or let TFDS_DATA_DIR name the directory that holds it",
         )
@@ -224,7 +224,7 @@ def _builder(name: str, data_dir: str | None) -> Any:
     if FILE_FORMAT not in formats:
         raise UsageError(
             f"{name} is prepared as {', '.join(formats)}, not as {FILE_FORMAT}",
-            next_step="where TensorFlow is installed (pip install 'jax-elastic[prepare]'), run: "
+            next_step="where TensorFlow is installed (pip install -e '.[prepare]'), run: "
             f"tfds convert_format --dataset_version_dir={builder.data_dir} "
             f"--out_file_format={FILE_FORMAT}",
         )

@@ -43,7 +43,8 @@ class GatedForward(NamedTuple):
 
     Attributes:
       logits: (B, classes).
-      gates: (N, B), what each block was multiplied by, in [0, 1].
+      gates: (N, B), what each block was multiplied by, in [0, 1]. Blocks come first, because the
+        network scans over them.
       open: (N, B), logits of the decision to run each block, open iff >= 0.
       moments: of all BN layers.
       weights: (N, B), what blocks that run are multiplied by; None where they are taken whole.

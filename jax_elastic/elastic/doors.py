@@ -30,8 +30,8 @@ def check_statistics(network: Family, variables: Variables, subnet: Subnet) -> N
             raise UsageError(
                 f"operating point {subnet} uses BN statistics that were never estimated "
                 f"(segment {segment.name})",
-                next_step="train the network at this point or recalibrate it: "
-                f"jax-elastic recalibrate --subnet={subnet}",
+                next_step="finish its training (train.py on its workdir goes on), or train or "
+                f"recalibrate it at {subnet}",
             )
 
 

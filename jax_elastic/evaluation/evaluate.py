@@ -1,4 +1,7 @@
-"""Accuracy, usage and MACs per operating point and budget, over every image of a split."""
+"""Accuracy, usage and MACs per operating point and budget, over every image of a split.
+
+Predictions are those of `Family.predict`, the masked forward; segments serve the costs alone.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence

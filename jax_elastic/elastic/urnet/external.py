@@ -69,6 +69,9 @@ class PolicyCode:
 class External(Planned):
     """A ResNet whose gates a policy network sets before the first block.
 
+    From the outside in: `Budgeted` has loss and prediction, this class the forward of the gates,
+    `Planned` that of the network under a plan, `Plain` the rest.
+
     In phases of objective `policy` the policy's BN takes the batch even where the network's
     statistics are frozen, because it starts from nothing; in those of `gated` it follows the phase.
 

@@ -93,4 +93,5 @@ def _check_known(network: Values) -> None:
     """Refuses a key that no variant has: it would be left out without a word."""
     known = set.union(*(_settings(variant.family) for variant in VARIANTS.values()))
     if unknown := sorted(set(network) - known):
-        raise UsageError(f"no variant has a setting {unknown[0]!r}", "one of " + ", ".join(known))
+        what = f"no variant has a setting {unknown[0]!r}"
+        raise UsageError(what, "one of " + ", ".join(sorted(known)))

@@ -1,4 +1,4 @@
-"""Variants of a config file: the words after the colon in ``--config=FILE.py:110,base``."""
+"""The words that choose a variant: those after the colon in ``--config=FILE.py:110,base``."""
 
 from jax_elastic.errors import UsageError
 
