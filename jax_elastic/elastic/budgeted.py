@@ -178,11 +178,3 @@ def scale_loss(gates: Array, budget: Array | float) -> Array:
       URNet section 3.3; per image, docs/choices.md U7.
     """
     return jnp.square(gates.mean(-1) - budget)
-
-
-def check_gates(p: float, beta: float) -> None:
-    """Refuses a probability `p` of the sigmoid or a weight `beta` of L_s that cannot be one."""
-    if not 0 <= p <= 1:
-        raise UsageError(f"p {p:g} is not a probability", "in [0, 1]")
-    if not 0 <= beta < float("inf"):
-        raise UsageError(f"beta {beta:g} is not a weight", "0 or more, and finite")

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BLOCKS
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.elastic.budgeted import Asked, GatedForward, check_gates
+from jax_elastic.elastic.budgeted import Asked, GatedForward
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
 from jax_elastic.elastic.plain import DType
 from jax_elastic.elastic.segments import Take
 from jax_elastic.elastic.urnet.planned import Planned
+from jax_elastic.elastic.urnet.sampled import Sampled
 from jax_elastic.errors import UsageError
-from jax_elastic.gates import draw_soft, sigmoid_or_step
+from jax_elastic.gates import sigmoid_or_step
 from jax_elastic.layers import norm
 
 POLICY = "policy"
@@ -66,7 +67,7 @@ class PolicyCode:
 
 
 @dataclasses.dataclass(frozen=True)
-class External(Planned):
+class External(Planned, Sampled):
     """A ResNet whose gates a policy network sets before the first block.
 
     From the outside in: `Budgeted` has loss and prediction, this class the forward of the gates,
@@ -76,18 +77,13 @@ class External(Planned):
     statistics are frozen, because it starts from nothing; in those of `gated` it follows the phase.
 
     Attributes:
-      p: probability that a gate is its sigmoid in training; otherwise the hard step.
-      beta: weight of the scale loss.
       hidden: units between the policy's pooled features and its logits.
     """
 
-    p: float = 0.1
-    beta: float = 2.0
     hidden: int = 32
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_gates(self.p, self.beta)
         if self.hidden < 1:
             raise UsageError(f"hidden {self.hidden} is not positive", "1 or more")
 
@@ -95,11 +91,6 @@ class External(Planned):
     def objectives(self) -> tuple[str, ...]:
         """`base`, `policy` (see above) and `gated`."""
         return ("base", "policy", "gated")
-
-    @property
-    def scale_weight(self) -> float:
-        """Its `beta`."""
-        return self.beta
 
     @property
     def policy(self) -> Policy:
@@ -112,16 +103,6 @@ class External(Planned):
         body = super()._init(body_key, images)
         policy = self.policy.init(policy_key, images, jnp.float32(1), "running")
         return {name: {**body[name], POLICY: policy[name]} for name in ("params", "stats")}
-
-    def train_noise(self, key: Array, size: int) -> Array:
-        """Which gates are soft, bool (N,)."""
-        del size
-        return draw_soft(key, self.p, (self.backbone.num_blocks,))
-
-    def test_noise(self, key: Array | None) -> Array:
-        """None is soft."""
-        del key
-        return jnp.zeros(self.backbone.num_blocks, bool)
 
     def gated_forward(
         self, variables: Variables, images: Array, asked: Asked, bn: BNMode
