@@ -45,7 +45,8 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     if depth == "110":
         # At this depth SGD does not start at 0.1 (He et al. 2016, section 4.2).
-        base |= {"warmup_epochs": 1.0, "warmup_learning_rate": 0.01}
+        warmup = {"warmup_epochs": 1.0, "warmup": "constant", "warmup_learning_rate": 0.01}
+        base |= warmup
     adam = {
         "objective": "gated",
         "optimizer": "adam",

@@ -1,9 +1,12 @@
 """The devices of a run: one axis `data`; the batch is sharded over it, the state replicated."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding
+import numpy as np
+import numpy.typing as npt
+from jax.sharding import AxisType, Mesh, NamedSharding, Sharding
 from jax.sharding import PartitionSpec as P
 
 from jax_elastic.errors import UsageError
@@ -12,7 +15,7 @@ BATCH_AXIS = "data"
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh of all devices, or of those given."""
+    """A mesh of all devices of all processes, or of those given."""
     devices = list(devices or jax.devices())
     # Explicit axes, the default, reject integer indexing of a sharded batch.
     return jax.make_mesh(
@@ -30,11 +33,24 @@ def sharded(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, P(*[None] * axis, BATCH_AXIS))
 
 
-def check_batch_size(batch_size: int, mesh: Mesh, phase: str) -> None:
-    """Refuses a batch that the devices cannot share equally."""
+def put(array: npt.NDArray[Any] | np.generic, sharding: Sharding) -> jax.Array:
+    """An array of the host on the devices; each process gives its devices what they hold of it.
+
+    Args:
+      array: the same in every process, or at least what this one's devices hold.
+      sharding: of the result.
+    """
+    whole = np.asarray(array)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+
+def check_batch_size(batch_size: int, mesh: Mesh, phase: str, parts: int = 1) -> None:
+    """Refuses a batch that the devices cannot share equally, in `parts` one after the other."""
     devices = mesh.devices.size
-    if batch_size % devices:
+    if batch_size % (devices * parts):
+        in_parts = f" in {parts} parts" if parts > 1 else ""
         raise UsageError(
-            f"batch_size {batch_size} of phase {phase!r} cannot be shared by {devices} devices",
-            f"a multiple of {devices}",
+            f"batch_size {batch_size} of phase {phase!r} cannot be shared by "
+            f"{devices} devices{in_parts}",
+            f"a multiple of {devices * parts}",
         )

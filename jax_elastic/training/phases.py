@@ -5,12 +5,14 @@ A run is a list of phases, e.g. base -> gates -> joint, that one loop goes throu
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any, Literal
 
 import optax
 
 from jax_elastic.elastic.family import BNMode, When
 from jax_elastic.errors import UsageError
+from jax_elastic.training.trainable import matches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,19 +25,26 @@ class Phase:
       objective: what the family's loss is asked for.
       trainable: regular expression over parameter paths; the others are frozen.
       bn: `batch` normalises with the batch and updates the statistics, `running` does neither.
-      batch_size: images per step.
+      batch_size: images per step, over all devices.
+      accumulate: parts of a batch that are computed one after the other, which takes the memory
+        of one; their gradients are averaged. Equal to the whole batch but for what BN sees
+        (each part is normalised by itself) and for the gates' noise.
       optimizer: `sgd` (with momentum) or `adam`.
-      learning_rate: at the start of the schedule.
-      schedule: `constant`; `cosine` to `final_learning_rate`; `step`, which multiplies by
-        `decay` at each of `milestones`.
-      final_learning_rate: where `cosine` ends.
+      learning_rate: at the start of the schedule, after the warm-up.
+      schedule: `constant`; `cosine` or `linear` to `final_learning_rate`; `step`, which multiplies
+        by `decay` at each of `milestones`.
+      final_learning_rate: where `cosine` and `linear` end.
       milestones: in epochs of this phase, for `step`.
       decay: for `step`.
-      warmup_epochs: at the start the learning rate is `warmup_learning_rate` for so long.
+      warmup_epochs: how long the learning rate is another one at the start.
+      warmup: `linear` from `warmup_learning_rate` to `learning_rate`; `constant` stays there.
       warmup_learning_rate: see above.
       momentum: of `sgd`.
       nesterov: of `sgd`.
-      weight_decay: added to the gradient of every trainable parameter (L2).
+      weight_decay: times a trainable parameter it is added to its gradient (L2).
+      decayed: regular expression over the paths of parameters that decay; ``kernel$`` leaves out
+        BN and biases.
+      label_smoothing: share of the target that is spread over all classes.
       validate: whether validation is measured in this phase; not where the network is not yet
         what it will be, as a gated one before its gates are trained.
       pretrain: left out where the run starts from other weights, `config.init_from`.
@@ -48,21 +57,25 @@ class Phase:
     trainable: str = ".*"
     bn: BNMode = "batch"
     batch_size: int = 128
+    accumulate: int = 1
     optimizer: Literal["sgd", "adam"] = "sgd"
-    schedule: Literal["constant", "cosine", "step"] = "constant"
+    schedule: Literal["constant", "cosine", "linear", "step"] = "constant"
     final_learning_rate: float = 0.0
     milestones: tuple[float, ...] = ()
     decay: float = 0.1
     warmup_epochs: float = 0.0
+    warmup: Literal["linear", "constant"] = "linear"
     warmup_learning_rate: float = 0.0
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 0.0
+    decayed: str = ".*"
+    label_smoothing: float = 0.0
     validate: bool = True
     pretrain: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "learning_rate", "batch_size"):
+        for name in ("epochs", "learning_rate", "batch_size", "accumulate"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise UsageError(f"{name} {value} of phase {self.name!r} is not positive")
@@ -75,6 +88,16 @@ class Phase:
                 raise UsageError(f"{name} {value} of phase {self.name!r} is negative or not finite")
         if not 0 < self.decay <= 1:
             raise UsageError(f"decay {self.decay} of phase {self.name!r} is not in (0, 1]")
+        if not 0 <= self.label_smoothing < 1:
+            raise UsageError(
+                f"label_smoothing {self.label_smoothing} of phase {self.name!r} is not in [0, 1)"
+            )
+        if self.batch_size % self.accumulate:
+            raise UsageError(
+                f"batch_size {self.batch_size} of phase {self.name!r} has no {self.accumulate} "
+                "equal parts",
+                "an accumulate that divides it",
+            )
         if any(not epoch >= 0 for epoch in self.milestones):
             raise UsageError(f"milestones {self.milestones} of phase {self.name!r} hold a negative")
 
@@ -135,21 +158,29 @@ def make_schedule(span: Span) -> optax.Schedule:
     """The learning rate as a function of the phase's own step."""
     phase = span.phase
     warmup = round(phase.warmup_epochs * span.steps_per_epoch)
-    if phase.schedule == "cosine":
-        alpha = phase.final_learning_rate / phase.learning_rate
-        steps = max(1, span.steps - warmup)
-        main = optax.cosine_decay_schedule(phase.learning_rate, steps, alpha)
-    elif phase.schedule == "step":
-        # Milestones count from the phase's start, join_schedules hands on steps after warm-up.
-        at = [round(epoch * span.steps_per_epoch) - warmup for epoch in phase.milestones]
-        scales = {step: phase.decay ** at.count(step) for step in at}
-        main = optax.piecewise_constant_schedule(phase.learning_rate, scales)
-    else:
-        main = optax.constant_schedule(phase.learning_rate)
+    main = _main_schedule(span, warmup)
     if not warmup:
         return main
-    slow = optax.constant_schedule(phase.warmup_learning_rate)
-    return optax.join_schedules([slow, main], [warmup])
+    top = phase.learning_rate if phase.warmup == "linear" else phase.warmup_learning_rate
+    first = optax.linear_schedule(phase.warmup_learning_rate, top, warmup)
+    return optax.join_schedules([first, main], [warmup])
+
+
+def _main_schedule(span: Span, warmup: int) -> optax.Schedule:
+    """The learning rate after `warmup` steps, counted from there."""
+    phase = span.phase
+    steps = max(1, span.steps - warmup)
+    if phase.schedule == "cosine":
+        alpha = phase.final_learning_rate / phase.learning_rate
+        return optax.cosine_decay_schedule(phase.learning_rate, steps, alpha)
+    if phase.schedule == "linear":
+        return optax.linear_schedule(phase.learning_rate, phase.final_learning_rate, steps)
+    if phase.schedule == "step":
+        # Milestones count from the phase's start.
+        at = [round(epoch * span.steps_per_epoch) - warmup for epoch in phase.milestones]
+        scales = {step: phase.decay ** at.count(step) for step in at}
+        return optax.piecewise_constant_schedule(phase.learning_rate, scales)
+    return optax.constant_schedule(phase.learning_rate)
 
 
 def make_optimizer(span: Span) -> optax.GradientTransformation:
@@ -157,7 +188,8 @@ def make_optimizer(span: Span) -> optax.GradientTransformation:
     phase = span.phase
     parts: list[Any] = []
     if phase.weight_decay:
-        parts.append(optax.add_decayed_weights(phase.weight_decay))
+        mask = partial(matches, pattern=phase.decayed, what="decayed")
+        parts.append(optax.add_decayed_weights(phase.weight_decay, mask))
     if phase.optimizer == "adam":
         parts.append(optax.scale_by_adam())
     elif phase.momentum:

@@ -65,12 +65,21 @@ def _scan_switch(
 
     assert draws.where is not None
     slots = jnp.arange(draws.where.shape[0], dtype=jnp.int32)
-    first = jax.tree.map(lambda a: a[0], draws)
-    zeros = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(one, first, slots[0])
-    )
-    total, _ = lax.scan(lambda acc, xs: (_add(acc, one(*xs)), None), zeros, (draws, slots))
-    return total  # type: ignore[no-any-return]
+    return add_up(one, (draws, slots))  # type: ignore[no-any-return]
+
+
+def add_up(one: Callable[..., Any], rows: tuple[PyTree, ...]) -> Any:
+    """The sum of one(*row) over rows, one after the other, in the memory of one.
+
+    Args:
+      one: returns a pytree of numbers.
+      rows: pytrees whose leaves have one leading axis.
+    """
+    first = jax.tree.map(lambda a: a[0], rows)
+    shapes = jax.eval_shape(one, *first)
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, _ = lax.scan(lambda acc, row: (_add(acc, one(*row)), None), zeros, rows)
+    return total
 
 
 def stack_draws(draws: tuple[Draw, ...], space: Space) -> Draw:

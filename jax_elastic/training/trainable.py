@@ -1,8 +1,9 @@
-"""Which parameters a phase trains: a nested dict split in two by a regular expression."""
+"""Parameters chosen by a regular expression over their paths: those a phase trains or decays."""
 
 import re
 from typing import Any
 
+import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jax_elastic.errors import UsageError
@@ -24,18 +25,41 @@ def partition(params: PyTree, pattern: str) -> tuple[PyTree, PyTree]:
       UsageError: the pattern is no regular expression or matches no parameter.
     """
     flat = flatten_dict(params, sep="/")
-    try:
-        matches = {path for path in flat if re.search(pattern, path)}
-    except re.error as error:
-        raise UsageError(f"trainable {pattern!r} is no regular expression: {error}") from None
-    if not matches:
-        raise UsageError(
-            f"trainable {pattern!r} matches no parameter",
-            "parameters are called " + ", ".join(sorted(flat)[:3]) + ", ...",
-        )
-    trainable = {path: leaf for path, leaf in flat.items() if path in matches}
-    frozen = {path: leaf for path, leaf in flat.items() if path not in matches}
+    chosen = flatten_dict(matches(params, pattern, "trainable"), sep="/")
+    trainable = {path: leaf for path, leaf in flat.items() if chosen[path]}
+    frozen = {path: leaf for path, leaf in flat.items() if not chosen[path]}
     return unflatten_dict(trainable, sep="/"), unflatten_dict(frozen, sep="/")
+
+
+def matches(params: PyTree, pattern: str, what: str) -> PyTree:
+    """Which leaves a regular expression finds by their path: the tree of `params`, of bools.
+
+    Args:
+      params: nested dict.
+      pattern: see `partition`.
+      what: the pattern's name, for the error.
+
+    Raises:
+      UsageError: the pattern is no regular expression or matches no parameter.
+    """
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UsageError(f"{what} {pattern!r} is no regular expression: {error}") from None
+
+    def found(path: Any, leaf: Any) -> bool:
+        del leaf
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        return compiled.search(name) is not None
+
+    tree = jax.tree_util.tree_map_with_path(found, params)
+    if not any(jax.tree.leaves(tree)):
+        paths = sorted(flatten_dict(params, sep="/"))
+        raise UsageError(
+            f"{what} {pattern!r} matches no parameter",
+            "parameters are called " + ", ".join(paths[:3]) + ", ...",
+        )
+    return tree
 
 
 def merge(trainable: PyTree, frozen: PyTree) -> PyTree:

@@ -67,11 +67,17 @@ def test_cosine_goes_from_the_first_learning_rate_through_the_mean_to_the_last()
 
 
 def test_cosine_after_a_warm_up_has_its_ends_at_the_end_of_each():
-    warm = {"warmup_epochs": 2, "warmup_learning_rate": 0.05}
+    warm = {"warmup_epochs": 2, "warmup": "constant", "warmup_learning_rate": 0.05}
     found = rates(span(schedule="cosine", **warm))
     np.testing.assert_allclose(found[:20], 0.05, rtol=1e-6)
     # The last learning rate of a cosine is 0 up to the rounding of pi.
     np.testing.assert_allclose(found[[20, 60, 100]], [0.5, 0.25, 0], rtol=1e-6, atol=1e-7)
+
+
+def test_a_linear_warm_up_and_a_linear_decay_meet_at_the_learning_rate():
+    warm = {"warmup_epochs": 2, "warmup_learning_rate": 0.1}
+    found = rates(span(schedule="linear", final_learning_rate=0.1, **warm))
+    np.testing.assert_allclose(found[[0, 10, 20, 60, 100]], [0.1, 0.3, 0.5, 0.3, 0.1], rtol=1e-6)
 
 
 def test_two_milestones_in_one_step_decay_twice():
@@ -83,7 +89,7 @@ def test_two_milestones_in_one_step_decay_twice():
 def test_milestones_are_epochs_of_the_phase_whether_or_not_it_warms_up(warmup):
     found = rates(span(schedule="step", milestones=(3, 6.5), decay=0.1, warmup_epochs=warmup))
     expected = np.repeat([0.5, 0.05, 0.005], [30, 35, 36])
-    expected[: 10 * warmup] = 0
+    expected[: 10 * warmup] = np.linspace(0, 0.5, 10 * warmup, endpoint=False)
     # Float32 products.
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
@@ -151,9 +157,27 @@ def test_three_steps_of_adam_are_the_hand_computation():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+def test_what_does_not_decay_is_chosen_by_its_path():
+    (found,) = spans((phase(momentum=0.0, weight_decay=0.1, decayed="kernel$"),), 100)
+    params = {"conv": {"kernel": jnp.ones(1)}, "bn": {"scale": jnp.ones(1), "bias": jnp.ones(1)}}
+    optimizer = make_optimizer(found)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["conv"]["kernel"], -0.5 * 0.1, rtol=1e-6)
+    assert updates["bn"] == {"scale": 0, "bias": 0}
+
+
+def test_a_pattern_that_no_parameter_decays_by_is_refused():
+    (found,) = spans((phase(weight_decay=0.1, decayed="weight"),), 100)
+    with pytest.raises(UsageError, match="decayed 'weight' matches no parameter"):
+        make_optimizer(found).init({"conv": {"kernel": jnp.ones(1)}})
+
+
 @pytest.mark.parametrize(
     "field,value,message",
     [
+        ("label_smoothing", 1.0, "label_smoothing 1.0 of phase 'only' is not in [0, 1)"),
+        ("accumulate", 0, "accumulate 0 of phase 'only' is not positive"),
         ("epochs", 0, "epochs 0 of phase 'only' is not positive"),
         ("learning_rate", -1.0, "learning_rate -1.0 of phase 'only' is not positive"),
         ("learning_rate", float("nan"), "learning_rate nan of phase 'only' is not positive"),
