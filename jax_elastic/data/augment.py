@@ -5,6 +5,8 @@ global batch, so that the draws do not depend on how the batch is sharded. Integ
 as int32, so that they do not depend on x64 mode either.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -33,23 +35,26 @@ def make_batch(
       key: of the step; read only where `augment` is set.
       config: the augmentation and the normalisation.
       classes: number of classes of each label level.
-      augment: whether to crop and flip as `config` says.
+      augment: whether to crop, flip, cut out and mix as `config` says.
 
     Returns:
-      {"image": (B, H, W, C) float32, "targets": one (B, classes) float32 one-hot array per
-      label level, "mask": (B,) float32 of ones}.
+      {"image": (B, H, W, C) float32, "targets": one (B, classes) float32 array per label level
+      (one-hot, but for MixUp), "mask": (B,) float32 of ones}.
     """
-    batch, chosen = images[ids], labels[ids]
-    if augment:
-        crop_key, flip_key = jax.random.split(key)
-        batch = random_crop(batch, crop_key, config.pad)
-        batch = random_flip(batch, flip_key) if config.flip else batch
+    pixels, chosen = images[ids], labels[ids]
     targets = tuple(
         jax.nn.one_hot(chosen[:, level], count, dtype=jnp.float32)
         for level, count in enumerate(classes)
     )
     mask = jnp.ones(ids.shape, jnp.float32)
-    return {"image": normalise(batch, config), "targets": targets, "mask": mask}
+    if not augment:
+        return {"image": normalise(pixels, config), "targets": targets, "mask": mask}
+    crop_key, flip_key, hole_key, mix_key = jax.random.split(key, 4)
+    pixels = random_crop(pixels, crop_key, config.pad)
+    pixels = random_flip(pixels, flip_key) if config.flip else pixels
+    batch = cutout(normalise(pixels, config), hole_key, config.cutout)
+    batch, targets = mixup(batch, targets, mix_key, config.mixup)
+    return {"image": batch, "targets": targets, "mask": mask}
 
 
 def normalise(images: Array, config: DataConfig, dtype: DTypeLike = jnp.float32) -> Array:
@@ -103,6 +108,70 @@ def random_flip(images: Array, key: Array) -> Array:
         return jnp.where(coin == 1, image[:, ::-1], image)
 
     return jax.vmap(flip)(images, _image_keys(key, len(images)))
+
+
+def cutout(images: Array, key: Array, side: int) -> Array:
+    """Zeroes a square of each image; on normalised images that is the mean colour.
+
+    The centre is any pixel, so a part of the square may lie outside.
+
+    Args:
+      images: (B, H, W, C), normalised.
+      key: of this step's holes.
+      side: of the square, in pixels; 0 returns the images untouched.
+
+    Returns:
+      The same shape and dtype.
+
+    References:
+      DeVries and Taylor 2017; Resizable networks, table 2.
+    """
+    if side == 0:
+        return images
+    _, height, width, _ = images.shape
+
+    def cut(image: Array, image_key: Array) -> Array:
+        sizes = jnp.array((height, width), jnp.int32)
+        first = jax.random.randint(image_key, (2,), 0, sizes, dtype=jnp.int32) - side // 2
+        rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[:, None]
+        inside = (rows >= first[0]) & (rows < first[0] + side)
+        inside &= (columns >= first[1]) & (columns < first[1] + side)
+        return jnp.where(inside, 0, image)
+
+    return jax.vmap(cut)(images, _image_keys(key, len(images)))
+
+
+def mixup(
+    images: Array, targets: tuple[Array, ...], key: Array, alpha: float
+) -> tuple[Array, tuple[Array, ...]]:
+    """Mixes each image, and its targets, with the next one of the batch.
+
+    The batch's order is random, so the next image is a random one. The share lambda of an image
+    itself is drawn for each from Beta(alpha, alpha).
+
+    Args:
+      images: (B, H, W, C), normalised.
+      targets: one (B, classes) per label level.
+      key: of this step's shares.
+      alpha: of the Beta distribution; 0 returns everything untouched.
+
+    Returns:
+      Images and targets of the same shapes and dtypes.
+
+    References:
+      Zhang et al. 2018; Resizable networks, table 2.
+    """
+    if alpha == 0:
+        return images, targets
+    # Float32 also under x64, where another number would be drawn.
+    draw = partial(jax.random.beta, a=jnp.float32(alpha), b=jnp.float32(alpha), dtype=jnp.float32)
+    share = jax.vmap(draw)(_image_keys(key, len(images)))
+
+    def mix(rows: Array) -> Array:
+        own = share.reshape(-1, *[1] * (rows.ndim - 1)).astype(rows.dtype)
+        return own * rows + (1 - own) * jnp.roll(rows, -1, axis=0)
+
+    return mix(images), tuple(map(mix, targets))
 
 
 def _image_keys(key: Array, count: int) -> Array:

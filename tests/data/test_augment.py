@@ -1,14 +1,24 @@
+import dataclasses
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
-from jax_elastic.data.augment import make_batch, normalise, random_crop, random_flip
+from jax_elastic.data.augment import (
+    cutout,
+    make_batch,
+    mixup,
+    normalise,
+    random_crop,
+    random_flip,
+)
 from jax_elastic.data.datasets import DataConfig
 
 CONFIG = DataConfig(image_shape=(6, 6, 2), pad=2, flip=True, mean=(0.3, 0.4), std=(0.2, 0.25))
+EVERYTHING = dataclasses.replace(CONFIG, cutout=3, mixup=0.4)
 CLASSES = (5, 2)
 
 
@@ -36,22 +46,25 @@ def test_a_batch_is_a_function_of_its_key(images, labels):
     assert (first != other).any()
 
 
-def test_a_batch_is_the_same_in_x64_mode(images, labels):
-    expected = batch_of(images, labels, IDS, 0)
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING], ids=["crop and flip", "everything"])
+def test_a_batch_is_the_same_in_x64_mode(images, labels, config):
+    expected = batch_of(images, labels, IDS, 0, config)
     with jax.enable_x64(True):
-        found = batch_of(images, labels, IDS, 0)
+        found = batch_of(images, labels, IDS, 0, config)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert jax.tree.map(lambda leaf: leaf.dtype, found) == jax.tree.map(
         lambda leaf: leaf.dtype, expected
     )
 
 
-def test_a_batch_is_the_same_on_one_device_and_on_eight(images, labels):
+@pytest.mark.parametrize("config", [CONFIG, EVERYTHING], ids=["crop and flip", "everything"])
+def test_a_batch_is_the_same_on_one_device_and_on_eight(images, labels, config):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    sharded = batch_of(*jax.device_put((images, labels), whole), jax.device_put(IDS, rows), 0)
-    np.testing.assert_array_equal(sharded["image"], batch_of(images, labels, IDS, 0)["image"])
+    arrays = jax.device_put((images, labels), whole)
+    sharded = batch_of(*arrays, jax.device_put(IDS, rows), 0, config)
+    jax.tree.map(np.testing.assert_array_equal, sharded, batch_of(images, labels, IDS, 0, config))
 
 
 def test_a_batch_has_the_documented_types_and_shapes(images, labels):
@@ -115,3 +128,55 @@ def test_about_half_of_the_images_are_mirrored_left_to_right():
     assert (mirrored | (flipped == images).all((1, 2, 3))).all()
     # Four standard deviations of a fair coin.
     assert abs(mirrored.sum() - count / 2) < 4 * np.sqrt(count) / 2
+
+
+def test_cutout_blanks_one_square_that_may_reach_over_the_edge():
+    count, side = 200, 4
+    images = jnp.ones((count, 6, 8, 2))
+    kept = np.asarray(cutout(images, jax.random.key(0), side))
+    assert (kept[..., 0] == kept[..., 1]).all()
+    holes = kept[..., 0] == 0
+    heights, widths = holes.any(2).sum(1), holes.any(1).sum(1)
+    # A rectangle: as many pixels as its rows times its columns.
+    np.testing.assert_array_equal(holes.sum((1, 2)), heights * widths)
+    assert set(heights) == set(widths) == {2, 3, 4}
+    # Its centre may be any pixel, so every pixel is blank somewhere.
+    assert holes.any(0).all()
+
+
+def test_a_cutout_of_zero_leaves_the_images_alone(images):
+    np.testing.assert_array_equal(cutout(images, jax.random.key(0), 0), images)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """Image i is i everywhere, and its target is class i: shares can be read off."""
+    count = 300
+    images = jnp.broadcast_to(
+        jnp.arange(count, dtype=jnp.float32)[:, None, None, None], (count, 2, 2, 1)
+    )
+    return mixup(images, (jnp.eye(count),), jax.random.key(0), 0.4)
+
+
+def test_mixup_mixes_each_image_with_the_next_one_and_targets_alike(mixed):
+    images, (targets,) = jax.tree.map(np.asarray, mixed)
+    places = np.arange(len(images))
+    share = targets[places, places]
+    np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+    np.testing.assert_allclose(targets[places, (places + 1) % len(places)], 1 - share, rtol=1e-6)
+    expected = share * places + (1 - share) * np.roll(places, -1)
+    np.testing.assert_allclose(images[:, 0, 0, 0], expected, rtol=1e-5, atol=1e-4)
+
+
+def test_the_shares_of_mixup_are_those_of_a_beta_distribution(mixed):
+    _, (targets,) = mixed
+    share = np.diag(targets)
+    # A test at the level of one in a thousand, of one fixed key.
+    assert scipy.stats.kstest(share, scipy.stats.beta(0.4, 0.4).cdf).pvalue > 1e-3
+    assert scipy.stats.kstest(share, scipy.stats.uniform.cdf).pvalue < 1e-3
+
+
+def test_mixup_of_zero_leaves_everything_alone(images):
+    found, (targets,) = mixup(images, (np.eye(12),), jax.random.key(0), 0.0)
+    np.testing.assert_array_equal(found, images)
+    np.testing.assert_array_equal(targets, np.eye(12))
