@@ -12,8 +12,9 @@ from jax_elastic.data.datasets import load
 from jax_elastic.elastic.family import Variables
 from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.training.experiment import Experiment
-from jax_elastic.training.loop import Validate, train
+from jax_elastic.training.loop import train
 from jax_elastic.training.stop import on_sigterm
+from jax_elastic.training.validation import SCORE, Validate
 from jax_elastic.training.workdir import claim
 
 DEFAULT_CONFIG = "configs/urnet_digits.py"
@@ -48,7 +49,10 @@ def main(argv: list[str]) -> None:
 
 
 def _validator(experiment: Experiment) -> Validate | None:
-    """Top-1 on the validation split per budget, and the usage achieved; None without a split."""
+    """Top-1 on the validation split per budget, its mean as score, and the usage achieved.
+
+    None without a split.
+    """
     if not experiment.data.validation:
         return None
     evaluator = Evaluator(
@@ -59,8 +63,9 @@ def _validator(experiment: Experiment) -> Validate | None:
     )
 
     def validate(variables: Variables) -> dict[str, float]:
-        found = {}
-        for row in evaluator(variables).rows:
+        rows = evaluator(variables).rows
+        found = {SCORE: sum(row["top1"] for row in rows) / len(rows)}
+        for row in rows:
             at = "" if row["asked"] is None else f"@{row['asked']:g}"
             found[f"top1{at}"] = row["top1"]
             if row["achieved"] is not None:

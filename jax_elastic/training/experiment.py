@@ -59,6 +59,9 @@ class Settings:
         needed there for restarts that change nothing. The command line sets it.
       init_from: workdir of another run, whose newest checkpoint gives the starting weights where
         this run begins; empty: fresh ones. Phases that `pretrain` are left out then.
+      ema_decay: of the moving average of all variables, which is then what is evaluated and
+        loaded; 0 keeps none.
+      patience: validations in a row without a better score after which training ends; 0: never.
       profile_steps: steps to trace into WORKDIR/profile, ``first:stop`` counted over all phases;
         empty: none. Does not change the result, as `runtime`.
       runtime: what does not change the result.
@@ -70,6 +73,8 @@ class Settings:
     steps_per_dispatch: int = 8
     deterministic: bool = False
     init_from: str = ""
+    ema_decay: float = 0.0
+    patience: int = 0
     profile_steps: str = ""
     runtime: Runtime = dataclasses.field(default_factory=Runtime)
 
@@ -91,6 +96,9 @@ class Experiment(Settings):
             raise UsageError(f"config.seed {self.seed} is out of range", "0 to 2**32 - 1")
         if self.steps_per_dispatch < 1:
             raise UsageError(f"config.steps_per_dispatch {self.steps_per_dispatch} is below 1")
+        if not 0 <= self.ema_decay < 1:
+            raise UsageError(f"config.ema_decay {self.ema_decay} is not in [0, 1)")
+        self._check_patience()
         step_range(self.profile_steps)  # refuses what is none
         if self.form not in self.network.forms:
             raise UsageError(
@@ -98,6 +106,15 @@ class Experiment(Settings):
                 "one of " + ", ".join(sorted(self.network.forms)),
             )
         self._check_phases()
+
+    def _check_patience(self) -> None:
+        if self.patience < 0:
+            raise UsageError(f"config.patience {self.patience} is below 0", "0: never stop early")
+        if self.patience and not self.data.validation:
+            raise UsageError(
+                "config.patience needs validations, and config.data.validation is 0",
+                next_step="hold out a share of train, for example config.data.validation=0.1",
+            )
 
     @property
     def phases_run(self) -> tuple[Phase, ...]:
@@ -182,12 +199,18 @@ def check_schema(schema: Any, what: str) -> None:
 def check_same(old: Experiment, new: Experiment, workdir: str) -> None:
     """Refuses to go on in the workdir of another experiment.
 
-    `runtime` and `profile_steps`, which do not change the result, may differ.
+    `runtime` and `profile_steps`, which do not change the result, may differ; under `patience`
+    what is validated decides when training ends, and may not.
 
     Raises:
       UsageError: names the keys that differ.
     """
-    plain = dataclasses.replace(new, runtime=old.runtime, profile_steps=old.profile_steps)
+    validated = {
+        name: getattr(new.runtime, name)
+        for name in (("validate_every", "validation_budgets") if new.patience else ())
+    }
+    runtime = dataclasses.replace(old.runtime, **validated)
+    plain = dataclasses.replace(new, runtime=runtime, profile_steps=old.profile_steps)
     found = differences(by_phase_name(to_config(old)), by_phase_name(to_config(plain)), "config")
     if not found and old.phases != plain.phases:
         found = ["the order of config.phases"]

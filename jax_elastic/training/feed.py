@@ -16,7 +16,7 @@ from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.order import batch_ids
 from jax_elastic.elastic.family import Draw
 from jax_elastic.training.experiment import Experiment
-from jax_elastic.training.mesh import replicated, sharded
+from jax_elastic.training.mesh import put, replicated, sharded
 from jax_elastic.training.phases import Span
 from jax_elastic.training.step import Draws
 from jax_elastic.training.sum_of_grads import stack_draws
@@ -26,7 +26,8 @@ class Portion(NamedTuple):
     """What one dispatch of k steps at most reads, see `make_chunk`.
 
     Attributes:
-      ids: int32 (k, B), the images of each step, spread over the devices.
+      ids: int32 (k, B), the images of each step, spread over the devices: each gathers its share
+        of a batch, and a process hands its own devices no others.
       draws: with leading axis k.
       n: how many steps it does; the rows from there on are padding.
     """
@@ -57,8 +58,8 @@ class Feed:
         self._experiment, self._mesh = experiment, mesh
         self._size, self._borders = len(data), tuple(borders)
         self.arrays = {
-            "image": jax.device_put(data.images, replicated(mesh)),
-            "labels": jax.device_put(data.labels, replicated(mesh)),
+            "image": put(data.images, replicated(mesh)),
+            "labels": put(data.labels, replicated(mesh)),
         }
 
     def portion(self, span: Span, step: int) -> Portion:
@@ -79,7 +80,7 @@ class Feed:
         ids = np.zeros((k, span.phase.batch_size), np.int32)
         for i in range(n):
             ids[i] = self._ids(span, step + i)
-        return Portion(jax.device_put(ids, sharded(self._mesh, axis=1)), stacked, n)
+        return Portion(put(ids, sharded(self._mesh, axis=1)), stacked, n)
 
     def _boundary(self, span: Span, step: int) -> int:
         """The first step after `step` before which the dispatch has to end."""

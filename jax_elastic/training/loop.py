@@ -7,8 +7,9 @@ What a step reads and draws is a function of (seed, step) alone, so there is no 
 save: a run that was killed goes on from its newest checkpoint to the same final bits.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,25 +18,26 @@ from jax.sharding import Mesh
 
 from jax_elastic import rng
 from jax_elastic.data.datasets import Dataset, load
-from jax_elastic.elastic.family import Variables
 from jax_elastic.errors import UsageError
-from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract, tree_hash
+from jax_elastic.training.checkpoint import tree_hash
 from jax_elastic.training.clock import Clock
+from jax_elastic.training.events import EventFiles
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.feed import Feed, Portion
 from jax_elastic.training.init_from import start_from
-from jax_elastic.training.log import Dispatch, Log, diverged
+from jax_elastic.training.log import Dispatch, Log
 from jax_elastic.training.mesh import check_batch_size, make_mesh, replicated
 from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Span, make_optimizer, spans
+from jax_elastic.training.processes import any_of, is_first
 from jax_elastic.training.profiling import Profiler, step_range
-from jax_elastic.training.state import TrainState, is_finite
+from jax_elastic.training.saves import Place, Saves
+from jax_elastic.training.state import TrainState
 from jax_elastic.training.step import Chunk, Sums, make_chunk, make_step
 from jax_elastic.training.stop import Stop, Stopped
-from jax_elastic.training.trainable import partition
-from jax_elastic.training.workdir import CHECKPOINTS, METRICS, PROFILE
-
-Validate = Callable[[Variables], Mapping[str, float]]
+from jax_elastic.training.trainable import matches, partition
+from jax_elastic.training.validation import Validate, Validation
+from jax_elastic.training.workdir import EVENTS, METRICS, PROFILE
 
 
 def say(line: str) -> None:
@@ -53,32 +55,40 @@ def train(
 ) -> TrainState:
     """Trains to the end of the last phase, from the newest checkpoint in `workdir` if any.
 
+    Where several processes train together, each calls it with the same arguments; the first one
+    writes and reports.
+
     Args:
       experiment: what to do.
-      workdir: gets `checkpoints/` and `metrics.jsonl`.
-      validate: variables -> numbers for the metrics; called in phases that want it.
+      workdir: gets `checkpoints/`, `best/`, `metrics.jsonl` and `tensorboard/`; all processes see
+        the same directory.
+      validate: variables -> numbers for the metrics; called in phases that want it. What it
+        returns as ``score`` decides which checkpoint is the best, and when patience ends.
       devices: to train on; None for all.
       report: gets each line for the terminal.
-      stop: asked after each dispatch; true: save and raise `Stopped`, unless nothing is left to
-        do. Each call of `train` gets some way, however soon it is asked to stop.
+      stop: asked after each dispatch (by several processes together, at each metric row); true:
+        save and raise `Stopped`, unless nothing is left to do. Each call of `train` gets some way,
+        however soon it is asked to stop.
 
     Returns:
       The final state, replicated over the devices.
 
     Raises:
-      UsageError: see `Experiment`, `load`, `Checkpoints.restore` and `Profiler`.
+      UsageError: see `Experiment`, `load`, `Checkpoints.restore` and `Profiler`; or patience
+        without `validate`.
       NonFiniteLossError: a loss is not finite.
       Stopped: `stop` was true; called again, `train` goes on to the same final bits.
     """
     run = _Run(experiment, workdir, validate, devices, report, stop)
-    keep = experiment.runtime.keep
-    with Checkpoints(workdir / CHECKPOINTS, keep) as checkpoints, run.profiler:
-        state, first = run.start(checkpoints)
+    with run.saves, run.metrics, run.profiler:
+        state, first = run.start()
         for span in run.spans[first:]:
+            if run.validation.patience_ended:
+                break
             if int(state.step) == span.start:
                 state = run.enter(span, state)
-            state = run.phase(span, state, checkpoints)
-        checkpoints.wait()
+            state = run.phase(span, state)
+        run.saves.wait()
         run.report(f"done: step {int(state.step)}, variables {tree_hash(state.variables)}")
     return state
 
@@ -95,18 +105,22 @@ class _Run:
         report: Callable[[str], None],
         stop: Stop | None,
     ):
-        self.experiment = experiment
-        self.validate, self.report, self.stop = validate, report, stop
-        self.metrics = MetricsFile(workdir / METRICS)
+        first = is_first()
+        self.experiment, self.stop = experiment, stop
+        self.report = report if first else _silent
+        self.metrics = MetricsFile(workdir / METRICS, EventFiles(workdir / EVENTS), writes=first)
         self.mesh: Mesh = make_mesh(devices)
         data = load(experiment.data, "train")
         self._check(data)
-        self.class_names = data.class_names
         self.spans = spans(experiment.phases_run, len(data))
-        steps = step_range(experiment.profile_steps)
-        self.profiler = Profiler(steps, self.spans[-1].stop, workdir / PROFILE, report)
-        self.feed = Feed(experiment, data, self.mesh, self.profiler.borders)
         self.clock = Clock()
+        self.validation = Validation(experiment, validate, self.metrics, self.report)
+        # Class names, so that predictions need no data set.
+        facts = {"class_names": data.class_names}
+        self.saves = Saves(workdir, experiment.runtime.keep, self.mesh, self.spans, facts)
+        steps, last = step_range(experiment.profile_steps), self.spans[-1].stop
+        self.profiler = Profiler(steps, last, workdir / PROFILE, self.report)
+        self.feed = Feed(experiment, data, self.mesh, self.profiler.borders)
 
     def _check(self, data: Dataset) -> None:
         """Refuses what does not fit together before anything is done."""
@@ -118,29 +132,26 @@ class _Run:
             )
         params = jax.eval_shape(self._init, np.uint32(0)).params
         for phase in self.experiment.phases_run:
-            check_batch_size(phase.batch_size, self.mesh, phase.name)
-            partition(params, phase.trainable)  # refuses a pattern that matches nothing
+            check_batch_size(phase.batch_size, self.mesh, phase.name, phase.accumulate)
+            trainable, _ = partition(params, phase.trainable)
+            # Both refuse a pattern that matches nothing.
+            matches(trainable, phase.decayed, "decayed")
 
-    def start(self, checkpoints: Checkpoints) -> tuple[TrainState, int]:
+    def start(self) -> tuple[TrainState, int]:
         """The state to go on from, and the index of the phase it goes on with."""
         fresh = self._fresh_state()
-        restored = checkpoints.restore(lambda meta: self._targets(meta, fresh))
+        restored = self.saves.restore(fresh)
         if restored is None:
             self.metrics.cut_back(-1)
             return self._begin(fresh), 0
-        items, meta = restored
-        step, index = int(meta["step"]), int(meta["phase"])
-        self.metrics.cut_back(step)
-        self.clock = Clock(meta.get("seconds", 0.0))  # older checkpoints have none
-        self.report(f"resuming at step {step} of {self.spans[-1].stop}")
-        self.profiler.resumed(step)
-        state = fresh._replace(
-            **items["variables"],
-            opt_state=items["opt_state"],
-            step=jax.device_put(np.int32(step), replicated(self.mesh)),
-        )
+        state, place = restored
+        self.metrics.cut_back(place.step)
+        self.clock = Clock(place.seconds)
+        self.validation.best = place.best
+        self.report(f"resuming at step {place.step} of {self.spans[-1].stop}")
+        self.profiler.resumed(place.step)
         # A checkpoint at a phase's last step belongs to that phase, which is over.
-        return state, index + (step == self.spans[index].stop)
+        return state, place.phase + (place.step == self.spans[place.phase].stop)
 
     def _begin(self, fresh: TrainState) -> TrainState:
         """The state at step 0: fresh, or with the weights of another run."""
@@ -155,7 +166,15 @@ class _Run:
         self.metrics.append(start.row)
         for line in start.lines:
             self.report(line)
-        return fresh._replace(**start.variables)
+        return self._with_ema(fresh._replace(**start.variables))
+
+    def _with_ema(self, state: TrainState) -> TrainState:
+        """The state with an average that begins where its variables are."""
+        if not self.experiment.ema_decay:
+            return state
+        # Arrays of their own, for a dispatch takes over the memory of all.
+        copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+        return state._replace(ema=copy(state.variables))
 
     def _init(self, seed: jax.Array) -> TrainState:
         images = jnp.zeros((1, *self.experiment.data.image_shape), jnp.float32)
@@ -165,7 +184,7 @@ class _Run:
 
     def _fresh_state(self) -> TrainState:
         compiled = jax.jit(self._init, out_shardings=replicated(self.mesh))
-        return compiled(np.uint32(self.experiment.seed))  # type: ignore[no-any-return]
+        return self._with_ema(compiled(np.uint32(self.experiment.seed)))
 
     def enter(self, span: Span, state: TrainState) -> TrainState:
         """The state at a phase's start: a new optimizer over what the phase trains."""
@@ -173,36 +192,14 @@ class _Run:
         init = jax.jit(make_optimizer(span).init, out_shardings=replicated(self.mesh))
         return state._replace(opt_state=init(trainable))
 
-    def _targets(self, meta: Meta, fresh: TrainState) -> Items:
-        """What a checkpoint of the phase in `meta` holds, as shapes with shardings."""
-        span = self.spans[int(meta["phase"])]
-        trainable, _ = partition(fresh.params, span.phase.trainable)
-        opt_state = jax.eval_shape(make_optimizer(span).init, trainable)
-        return abstract(
-            {"variables": fresh.variables, "opt_state": opt_state}, replicated(self.mesh)
-        )
-
-    def _save(self, span: Span, state: TrainState, checkpoints: Checkpoints) -> None:
-        if not is_finite((state.variables, state.opt_state)):
-            what = f"the state is not finite after step {int(state.step)}"
-            raise diverged(what, span, checkpoints.finished())
-        meta = {
-            "phase": span.index,
-            "phase_name": span.phase.name,
-            "seconds": self.clock.seconds,
-            "class_names": self.class_names,  # so that predictions need no data set
-        }
-        items = {"variables": state.variables, "opt_state": state.opt_state}
-        checkpoints.save(int(state.step), items, meta)
-
-    def phase(self, span: Span, state: TrainState, checkpoints: Checkpoints) -> TrainState:
-        """Trains one phase to its end."""
+    def phase(self, span: Span, state: TrainState) -> TrainState:
+        """Trains one phase to its end, or to that of patience."""
         chunk = self._program(span)
-        good = checkpoints.finished
+        good = self.saves.finished
         log = Log(self.metrics, self.report, span, self.spans[-1], good, self.clock)
         compiled = set()
         step = int(state.step)
-        while step < span.stop:
+        while step < span.stop and not self.validation.patience_ended:
             portion = self.feed.portion(span, step)
             if portion.structure not in compiled:
                 log.drain()
@@ -215,25 +212,29 @@ class _Run:
             with self.profiler.mark(step):
                 state, losses, sums = self._dispatch(chunk, state, portion, portion.n)
             step += portion.n
-            stops = self._stops(step)
-            validates, saves = self._validates(span, step), stops or self._saves(span, step)
-            due = validates or saves or step % self.experiment.runtime.log_every == 0
-            log.dispatched(Dispatch(step, portion.n, losses, sums), due)
-            if validates:
+            due = self._due(span, step)
+            log.dispatched(Dispatch(step, portion.n, losses, sums), due.row)
+            if due.validation:
                 log.drain()
-                self._validate(span, step, state)
-            if saves:
+                if self.validation(span, step, state):
+                    self.saves.save_best(state, self._place(span, step))
+            if due.save or self.validation.patience_ended:
                 # Only a state whose losses are known to be finite may become a checkpoint.
                 log.drain()
-                self._save(span, state, checkpoints)
-            if stops:
-                checkpoints.wait()
+                self.saves.save(state, self._place(span, step))
+            if due.stop:
+                self.saves.wait()
                 raise Stopped(step)
         return state
 
+    def _place(self, span: Span, step: int) -> Place:
+        return Place(step, span.index, self.clock.seconds, self.validation.best)
+
     def _program(self, span: Span) -> Chunk:
         experiment, optimizer = self.experiment, make_optimizer(span)
-        step = make_step(experiment.network, span.phase, optimizer, experiment.form)
+        step = make_step(
+            experiment.network, span.phase, optimizer, experiment.form, experiment.ema_decay
+        )
         return make_chunk(step, experiment.data, experiment.network.classes, self.mesh)
 
     def _compile(self, chunk: Chunk, state: TrainState, portion: Portion) -> TrainState:
@@ -247,22 +248,33 @@ class _Run:
     ) -> tuple[TrainState, jax.Array, Sums]:
         return chunk(state, self.feed.arrays, portion.ids, portion.draws, np.int32(n))
 
-    def _stops(self, step: int) -> bool:
-        return step < self.spans[-1].stop and self.stop is not None and self.stop()
+    def _due(self, span: Span, step: int) -> "_Due":
+        """What is done after a step."""
+        runtime = self.experiment.runtime
+        ends = step == span.stop
+        validation = self.validation.due(span, step)
+        save = ends or step % runtime.save_every == 0
+        row = validation or save or step % runtime.log_every == 0
+        stop = step < self.spans[-1].stop and self._stops(row)
+        return _Due(row or stop, validation, save or stop, stop)
 
-    def _validates(self, span: Span, step: int) -> bool:
-        if self.validate is None or not span.phase.validate:
+    def _stops(self, row: bool) -> bool:
+        """Whether this process is asked to stop, or one of several that train together."""
+        if self.stop is None:
             return False
-        every = self.experiment.runtime.validate_every
-        return step == span.stop or (every > 0 and step % every == 0)
+        # All processes ask each other, which waits for the devices: not after every dispatch.
+        return self.stop() if jax.process_count() == 1 else row and any_of(self.stop())
 
-    def _saves(self, span: Span, step: int) -> bool:
-        return step == span.stop or step % self.experiment.runtime.save_every == 0
 
-    def _validate(self, span: Span, step: int, state: TrainState) -> None:
-        assert self.validate is not None
-        found = dict(self.validate(state.variables))
-        where = {"kind": "validation", "step": step, "phase": span.phase.name}
-        self.metrics.append({**where, **found})
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
-        self.report(f"{span.phase.name:>8}  step {step}  validation  {shown}")
+class _Due(NamedTuple):
+    """What is done after a dispatch: a metric row, a validation, a checkpoint, the end."""
+
+    row: bool
+    validation: bool
+    save: bool
+    stop: bool
+
+
+def _silent(line: str) -> None:
+    """Where another process talks to the terminal."""
+    del line

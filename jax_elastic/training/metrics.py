@@ -4,21 +4,45 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from jax_elastic.files import replace_file
+from jax_elastic.training.events import EventFiles
 
 Row = dict[str, Any]
 
 
 class MetricsFile:
-    """`metrics.jsonl`: one JSON object per line, each with its `step` and `kind`."""
+    """`metrics.jsonl`: one JSON object per line, each with its `step` and `kind`.
 
-    def __init__(self, path: Path):
-        self._path = path
+    A context manager where it has `events`, so that they are closed whatever happens.
+
+    Args:
+      path: of the file.
+      events: gets the same rows.
+      writes: whether anything is written; not where another process does it.
+    """
+
+    def __init__(self, path: Path, events: EventFiles | None = None, writes: bool = True):
+        self._path, self._events, self._writes = path, events, writes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._events is not None:
+            self._events.close()
 
     def append(self, row: Row) -> None:
         """Adds a row and hands it to the operating system; a NaN becomes null."""
+        if not self._writes:
+            return
         plain = {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in row.items()
@@ -26,6 +50,8 @@ class MetricsFile:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._path.open("a") as file:
             file.write(json.dumps(plain, allow_nan=False) + "\n")
+        if self._events is not None:
+            self._events.append(plain)
 
     def rows(self) -> list[Row]:
         """All whole rows; a last line that was cut off by a kill is left out."""
@@ -36,8 +62,12 @@ class MetricsFile:
 
     def cut_back(self, step: int) -> None:
         """Drops rows later than `step`: the restored run writes them again."""
+        if not self._writes:
+            return
         kept = [row for row in self.rows() if row["step"] <= step]
         replace_file(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+        if self._events is not None:
+            self._events.start(step)
 
 
 def means(sums: Mapping[str, tuple[Any, Any]]) -> dict[str, float]:

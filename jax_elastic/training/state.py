@@ -22,6 +22,7 @@ class TrainState(NamedTuple):
       step: steps done over all phases, int32 ().
       seed: of all random streams, uint32 (); constant, and here so that runs with different
         seeds share one compiled program.
+      ema: the moving average of the variables; () where none is kept.
     """
 
     params: PyTree
@@ -29,11 +30,17 @@ class TrainState(NamedTuple):
     opt_state: PyTree
     step: Array | np.ndarray
     seed: Array | np.ndarray
+    ema: PyTree = ()
 
     @property
     def variables(self) -> Variables:
-        """What a family's methods take."""
+        """What a family's methods take, as the last step left them."""
         return {"params": self.params, "stats": self.stats}
+
+    @property
+    def evaluated(self) -> Variables:
+        """What is evaluated: the moving average where one is kept."""
+        return self.ema or self.variables
 
 
 @jax.jit

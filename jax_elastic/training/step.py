@@ -14,6 +14,8 @@ from jax_elastic import rng
 from jax_elastic.data.augment import make_batch
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.elastic.family import Array, Aux, Batch, Draw, Family, Form
+from jax_elastic.training.accumulate import Found, accumulate
+from jax_elastic.training.ema import moving_average
 from jax_elastic.training.mesh import replicated, sharded
 from jax_elastic.training.phases import Phase
 from jax_elastic.training.state import TrainState
@@ -28,40 +30,60 @@ Chunk = Callable[..., tuple[TrainState, Array, Sums]]
 
 
 def make_step(
-    family: Family, phase: Phase, optimizer: optax.GradientTransformation, form: Form
+    family: Family,
+    phase: Phase,
+    optimizer: optax.GradientTransformation,
+    form: Form,
+    ema_decay: float = 0.0,
 ) -> Step:
     """The step of a phase: (state, batch, draws) -> (state, sums); pure, to be jitted.
 
     Gate noise and the like come from (seed, step, slot of the draw). `sums` holds what the
-    family's loss reports and ``loss``, the sum over draws.
+    family's loss reports and ``loss``, the sum over draws. A moving average that the state has is
+    moved by `ema_decay`.
     """
 
     def step(state: TrainState, batch: Batch, draws: Draws) -> tuple[TrainState, Sums]:
         trainable, frozen = partition(state.params, phase.trainable)
+
+        def grads(batch: Batch, key: Array) -> Found:
+            def loss(params: PyTree, draw: Draw, slot: Array) -> tuple[Array, Aux]:
+                return family.loss(
+                    {"params": merge(params, frozen), "stats": state.stats},
+                    batch,
+                    draw,
+                    jax.random.fold_in(key, slot),
+                    phase.objective,
+                    phase.bn,
+                )
+
+            return sum_of_grads(loss, trainable, draws, form, family.subnets)
+
         key = rng.device(state.seed, rng.Stream.LOSS, state.step)
-
-        def loss(params: PyTree, draw: Draw, slot: Array) -> tuple[Array, Aux]:
-            return family.loss(
-                {"params": merge(params, frozen), "stats": state.stats},
-                batch,
-                draw,
-                jax.random.fold_in(key, slot),
-                phase.objective,
-                phase.bn,
-            )
-
-        (value, aux), grads = sum_of_grads(loss, trainable, draws, form, family.subnets)
-        updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
-        new = TrainState(
+        (value, aux), total = accumulate(
+            grads, _smooth(batch, phase.label_smoothing), key, phase.accumulate
+        )
+        updates, opt_state = optimizer.update(total, state.opt_state, trainable)
+        new = state._replace(
             params=merge(optax.apply_updates(trainable, updates), frozen),
             stats=family.fold(state.stats, aux),
             opt_state=opt_state,
             step=state.step + 1,
-            seed=state.seed,
         )
+        if state.ema:
+            moved = moving_average(state.ema, new.variables, ema_decay, state.step)
+            new = new._replace(ema=moved)
         return new, {**aux.sums, "loss": (value, jnp.ones_like(value))}
 
     return step
+
+
+def _smooth(batch: Batch, amount: float) -> Batch:
+    """The batch with a share of each target spread over all classes (Szegedy et al. 2016)."""
+    if not amount:
+        return batch
+    targets = tuple(optax.smooth_labels(level, amount) for level in batch["targets"])
+    return {**batch, "targets": targets}
 
 
 def make_chunk(step: Step, data: DataConfig, classes: tuple[int, ...], mesh: Mesh) -> Chunk:

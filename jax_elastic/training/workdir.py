@@ -15,7 +15,9 @@ from jax_elastic.training.experiment import Experiment, check_same, from_config,
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
+BEST = "best"
 METRICS = "metrics.jsonl"
+EVENTS = "tensorboard"
 PROFILE = "profile"
 
 

@@ -1,0 +1,48 @@
+"""Several processes that train one network together: who writes, and how they agree.
+
+Every process runs the same program on its own devices; JAX makes one mesh of all of them. What a
+process decides must be decided alike by all, or they wait for each other for ever.
+"""
+
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+T = TypeVar("T")
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files and talks to the terminal."""
+    return jax.process_index() == 0
+
+
+def agree(value: T) -> T:
+    """The first process's numbers, a pytree, in all of them; collective."""
+    if jax.process_count() == 1:
+        return value
+    return jax.tree.map(_like, value, multihost_utils.broadcast_one_to_all(value))  # type: ignore[no-any-return]
+
+
+def any_of(asked: bool) -> bool:
+    """Whether at least one process asks; collective."""
+    if jax.process_count() == 1:
+        return asked
+    return bool(np.any(multihost_utils.process_allgather(np.bool_(asked))))
+
+
+def wait_for_all(name: str) -> None:
+    """Returns when all processes are here; `name` says where, for errors."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def local(tree: Any) -> Any:
+    """The copy of replicated arrays that lies on this process's first device."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def _like(value: Any, agreed: Any) -> Any:
+    """A broadcast array as the Python number that it was."""
+    return type(value)(agreed) if isinstance(value, bool | int | float) else agreed

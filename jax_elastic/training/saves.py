@@ -1,0 +1,141 @@
+"""The checkpoints of a run: the newest states, to go on from, and the best weights, to be used."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Self
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract
+from jax_elastic.training.log import diverged
+from jax_elastic.training.mesh import put, replicated
+from jax_elastic.training.phases import Span, make_optimizer
+from jax_elastic.training.state import TrainState, is_finite
+from jax_elastic.training.trainable import partition
+from jax_elastic.training.validation import Best
+from jax_elastic.training.workdir import BEST, CHECKPOINTS
+
+
+class Place(NamedTuple):
+    """How far a run is, beside its state.
+
+    Attributes:
+      step: steps done.
+      phase: index of the phase that they end in.
+      seconds: of training.
+      best: of the validations.
+    """
+
+    step: int
+    phase: int
+    seconds: float
+    best: Best
+
+
+class Saves:
+    """The checkpoints of a run; a context manager, so that the last save is always finished.
+
+    Args:
+      workdir: gets `checkpoints/`, and `best/` once a best one is saved.
+      keep: how many of the newest are kept.
+      mesh: where restored states are put.
+      spans: the phases of the run.
+      facts: what the meta of every checkpoint says of the run.
+    """
+
+    def __init__(self, workdir: Path, keep: int, mesh: Mesh, spans: tuple[Span, ...], facts: Meta):
+        self._newest = Checkpoints(workdir / CHECKPOINTS, keep)
+        self._best: Checkpoints | None = None
+        self._best_directory = workdir / BEST
+        self._everywhere, self._spans, self._facts = replicated(mesh), spans, facts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for checkpoints in self._open():
+            checkpoints.__exit__(kind, error, trace)
+
+    def wait(self) -> None:
+        """Returns when all that was saved lies on disk."""
+        for checkpoints in self._open():
+            checkpoints.wait()
+
+    def finished(self) -> int | None:
+        """The newest step that lies on disk, once the last save is done."""
+        return self._newest.finished()
+
+    def restore(self, fresh: TrainState) -> tuple[TrainState, Place] | None:
+        """The newest whole state, if there is any; `fresh` gives its shapes and the seed."""
+        found = self._newest.restore(lambda meta: self._targets(meta, fresh))
+        if found is None:
+            return None
+        items, meta = found
+        step = int(meta["step"])
+        state = fresh._replace(
+            **items["variables"],
+            opt_state=items["opt_state"],
+            step=put(np.int32(step), self._everywhere),
+            ema=items.get("ema", ()),
+        )
+        # Older checkpoints have neither.
+        best = Best.from_meta(meta.get("best"))
+        return state, Place(step, int(meta["phase"]), meta.get("seconds", 0.0), best)
+
+    def save(self, state: TrainState, place: Place) -> None:
+        """Saves a state to go on from, in the background.
+
+        Raises:
+          NonFiniteLossError: it holds a NaN or an infinity.
+        """
+        self._check(state, place)
+        items = {"variables": state.variables, "opt_state": state.opt_state}
+        if state.ema:
+            items["ema"] = state.ema
+        self._newest.save(place.step, items, self._meta(place))
+
+    def save_best(self, state: TrainState, place: Place) -> None:
+        """Saves what is evaluated of the state with the best score so far, in the background.
+
+        Raises:
+          NonFiniteLossError: it holds a NaN or an infinity.
+        """
+        self._check(state, place)
+        if self._best is None:
+            self._best = Checkpoints(self._best_directory, keep=1)
+        self._best.save(place.step, {"variables": state.evaluated}, self._meta(place))
+
+    def _open(self) -> list[Checkpoints]:
+        return [self._newest] if self._best is None else [self._newest, self._best]
+
+    def _meta(self, place: Place) -> Meta:
+        phase = self._spans[place.phase].phase
+        return {
+            **self._facts,
+            "phase": place.phase,
+            "phase_name": phase.name,
+            "seconds": place.seconds,
+            "best": place.best.to_meta(),
+        }
+
+    def _check(self, state: TrainState, place: Place) -> None:
+        if not is_finite((state.variables, state.opt_state, state.ema)):
+            what = f"the state is not finite after step {place.step}"
+            raise diverged(what, self._spans[place.phase], self.finished())
+
+    def _targets(self, meta: Meta, fresh: TrainState) -> Items:
+        """What a checkpoint of the phase in `meta` holds, as shapes with shardings."""
+        span = self._spans[int(meta["phase"])]
+        trainable, _ = partition(fresh.params, span.phase.trainable)
+        opt_state = jax.eval_shape(make_optimizer(span).init, trainable)
+        items: Items = {"variables": fresh.variables, "opt_state": opt_state}
+        if fresh.ema:
+            items["ema"] = fresh.ema
+        return abstract(items, self._everywhere)
