@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jax_elastic.cli.flags import parse, parse_budgets, parse_subnets
+from jax_elastic.cli.flags import define_checkpoint, parse, parse_budgets, parse_subnets
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.data.datasets import load as load_data
@@ -18,7 +18,7 @@ from jax_elastic.training.workdir import load_variables, read_config
 
 ABOUT = """\
 Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots
-(of another --split, eval-SPLIT.json and plots-SPLIT)."""
+(of another --split, eval-SPLIT.json and plots-SPLIT; of the best --checkpoint, eval-best.json)."""
 
 
 def main(argv: list[str]) -> None:
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     configure(values)
     workdir = Path(values.workdir)
     experiment = read_config(workdir)
-    variables, meta = load_variables(workdir, experiment)
+    variables, meta = load_variables(workdir, experiment, values.checkpoint)
     dataset = load_data(experiment.data, values.split)
     evaluator = Evaluator(
         experiment.network,
@@ -42,12 +42,14 @@ def main(argv: list[str]) -> None:
     found = evaluator(variables)
     where = {"data": experiment.data.name, "split": values.split, "step": meta["step"]}
     rows = [{**where, **row} for row in found.rows]
-    write_json(values.json or of_split(workdir, "eval", values.split, ".json"), "eval", rows)
+    kind = "" if values.checkpoint == "newest" else f"-{values.checkpoint}"
+    json = of_split(workdir, f"eval{kind}", values.split, ".json")
+    write_json(values.json or json, "eval", rows)
     if values.json == "-":
         return
     print(f"{workdir}, step {meta['step']}: {len(found.opened)} rows on the {values.split} split")
     print(format_table(found.rows))
-    folder = of_split(workdir, "plots", values.split)
+    folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
     for name, figure in draw_run(found, dataset, title).items():
         path = folder / f"{name}.png"
@@ -61,6 +63,7 @@ def of_split(workdir: Path, name: str, split: str, suffix: str = "") -> Path:
 
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "of the trained network", flag_values=values)
+    define_checkpoint(values)
     flags.DEFINE_string("subnet", "", "operating points, separated by ;", flag_values=values)
     flags.DEFINE_list("budgets", None, "budgets, for example 0.3,0.6", flag_values=values)
     flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)

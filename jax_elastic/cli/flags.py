@@ -152,6 +152,17 @@ def parse_budgets(items: Sequence[str] | None) -> list[float]:
         ) from None
 
 
+def define_checkpoint(values: flags.FlagValues) -> None:
+    """Defines `--checkpoint`, of commands that load a workdir."""
+    flags.DEFINE_enum(
+        "checkpoint",
+        "newest",
+        ["newest", "best"],
+        "the newest, or the best of the validations",
+        flag_values=values,
+    )
+
+
 def _read_file(path: str) -> dict[str, Any]:
     """What `get_config(variant)` of ``FILE.py[:VARIANT]`` returns, as plain values."""
     file, _, variant = path.partition(":")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
-from jax_elastic.cli.flags import parse_subnets, parse_with_names
+from jax_elastic.cli.flags import define_checkpoint, parse_subnets, parse_with_names
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.data.images import ImageFile, UnreadableImage, find_images, read_image
@@ -45,7 +45,7 @@ def main(argv: list[str]) -> None:
     network, data = experiment.network, experiment.data
     subnet = _one_subnet(values.subnet, network)
     check_budget(network, values.budget)
-    variables, meta = load_variables(workdir, experiment)
+    variables, meta = load_variables(workdir, experiment, values.checkpoint)
     engine = build_engine(network, variables, values.engine, [subnet])
     predictor = Predictor(engine, network, data, subnet, values.budget, meta.get("class_names"))
 
@@ -70,6 +70,7 @@ def main(argv: list[str]) -> None:
 
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "of the trained network", flag_values=values)
+    define_checkpoint(values)
     flags.DEFINE_float(
         "budget",
         None,

@@ -53,7 +53,7 @@ class Start(NamedTuple):
 def start_from(
     workdir: str, fresh: Variables, phases: tuple[Phase, ...], place: jax.sharding.Sharding
 ) -> Start:
-    """Takes over what fits from the newest whole checkpoint of another run.
+    """Takes over what fits from the newest whole checkpoint of another run, as `load` gives it.
 
     Args:
       workdir: of the other run; its network may be another one.
@@ -135,7 +135,7 @@ def _row(workdir: str, meta: Meta, match: Match) -> Row:
         "step": 0,
         "init_from": workdir,
         "init_step": meta["step"],
-        "init_hash": meta["hashes"]["variables"],
+        "init_hash": meta["hashes"][meta["item"]],
         "taken": len(match.taken),
         "fresh": list(match.fresh),
         "dropped": list(match.dropped),
@@ -143,7 +143,7 @@ def _row(workdir: str, meta: Meta, match: Match) -> Row:
 
 
 def _lines(workdir: str, meta: Meta, match: Match) -> tuple[str, ...]:
-    hashed = meta["hashes"]["variables"]
+    hashed = meta["hashes"][meta["item"]]
     lines = [
         f"starting from {workdir}, step {meta['step']}, variables {hashed}: "
         f"{len(match.taken)} leaves taken"

@@ -29,7 +29,7 @@ from jax_elastic.training.log import Dispatch, Log
 from jax_elastic.training.mesh import check_batch_size, make_mesh, replicated
 from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Span, make_optimizer, spans
-from jax_elastic.training.processes import any_of, is_first
+from jax_elastic.training.processes import any_of, is_first, say, silent
 from jax_elastic.training.profiling import Profiler, step_range
 from jax_elastic.training.saves import Place, Saves
 from jax_elastic.training.state import TrainState
@@ -38,11 +38,6 @@ from jax_elastic.training.stop import Stop, Stopped
 from jax_elastic.training.trainable import matches, partition
 from jax_elastic.training.validation import Validate, Validation
 from jax_elastic.training.workdir import EVENTS, METRICS, PROFILE
-
-
-def say(line: str) -> None:
-    """Prints a line at once, also into a pipe, so that a kill loses nothing."""
-    print(line, flush=True)
 
 
 def train(
@@ -107,7 +102,7 @@ class _Run:
     ):
         first = is_first()
         self.experiment, self.stop = experiment, stop
-        self.report = report if first else _silent
+        self.report = report if first else silent
         self.metrics = MetricsFile(workdir / METRICS, EventFiles(workdir / EVENTS), writes=first)
         self.mesh: Mesh = make_mesh(devices)
         data = load(experiment.data, "train")
@@ -273,8 +268,3 @@ class _Due(NamedTuple):
     validation: bool
     save: bool
     stop: bool
-
-
-def _silent(line: str) -> None:
-    """Where another process talks to the terminal."""
-    del line

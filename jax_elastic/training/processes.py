@@ -18,6 +18,16 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
+def say(line: str) -> None:
+    """Prints a line at once, also into a pipe, so that a kill loses nothing."""
+    print(line, flush=True)
+
+
+def silent(line: str) -> None:
+    """Says nothing, where another process does."""
+    del line
+
+
 def agree(value: T) -> T:
     """The first process's numbers, a pytree, in all of them; collective."""
     if jax.process_count() == 1:

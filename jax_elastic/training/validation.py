@@ -98,7 +98,8 @@ class Validation:
         Several processes all do it, each on a device of its own, and go by what the first found.
         """
         assert self._validate is not None
-        found = agree(dict(self._validate(local(state.evaluated))))
+        own = self._validate(local(state.evaluated))
+        found = dict(zip(own, agree(list(own.values())), strict=True))
         where = {"kind": "validation", "step": step, "phase": span.phase.name}
         self._metrics.append({**where, **found})
         shown = "  ".join(f"{name} {value:.4g}" for name, value in found.items())

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax_elastic.errors import UsageError
 from jax_elastic.files import replace_file
 from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract
 from jax_elastic.training.experiment import Experiment, check_same, from_config, to_config
+from jax_elastic.training.processes import is_first, wait_for_all
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -19,6 +21,12 @@ BEST = "best"
 METRICS = "metrics.jsonl"
 EVENTS = "tensorboard"
 PROFILE = "profile"
+
+Checkpoint = Literal["newest", "best"]
+_HOW_TO_GET: dict[Checkpoint, str] = {
+    "newest": "train first, with its config: python train.py --config=... --workdir=...",
+    "best": "train with validations: config.data.validation above 0, and a phase that validates",
+}
 
 
 def claim(workdir: Path, experiment: Experiment) -> None:
@@ -35,8 +43,11 @@ def claim(workdir: Path, experiment: Experiment) -> None:
     begun = any((workdir / CHECKPOINTS).glob("*"))
     if begun and (workdir / CONFIG).exists():
         check_same(read_config(workdir), experiment, str(workdir))
-    text = json.dumps(to_config(experiment), indent=2) + "\n"
-    replace_file(workdir / CONFIG, text.encode())
+    wait_for_all("claim: looked")  # so that none finds what the first has already written
+    if is_first():
+        text = json.dumps(to_config(experiment), indent=2) + "\n"
+        replace_file(workdir / CONFIG, text.encode())
+    wait_for_all("claim: written")
 
 
 def read_config(workdir: Path) -> Experiment:
@@ -70,46 +81,60 @@ def newest_step(workdir: Path) -> int | None:
     return max((int(name) for name in names if name.isdecimal()), default=None)
 
 
-def load(workdir: str | Path) -> tuple[Family, Variables, Experiment]:
-    """A trained network: (network, variables, experiment) from the newest whole checkpoint.
+def load(
+    workdir: str | Path, checkpoint: Checkpoint = "newest"
+) -> tuple[Family, Variables, Experiment]:
+    """A trained network: (network, variables, experiment) from a whole checkpoint.
 
     Args:
       workdir: where `train` left it.
+      checkpoint: the `newest`, or the one that was `best` on validation data.
 
     Returns:
-      The family, its variables on the default device, and the experiment they came from.
+      The family, its variables on the default device (their moving average where the run kept
+      one), and the experiment they came from.
 
     Raises:
       UsageError: no workdir, no whole checkpoint, or one of another network.
     """
     experiment = read_config(Path(workdir))
-    variables, _ = load_variables(Path(workdir), experiment)
+    variables, _ = load_variables(Path(workdir), experiment, checkpoint)
     return experiment.network, variables, experiment
 
 
-def load_variables(workdir: Path, experiment: Experiment) -> tuple[Variables, Meta]:
-    """The variables of the newest whole checkpoint, and its meta (`step`, `phase_name`, ...).
+def load_variables(
+    workdir: Path, experiment: Experiment, checkpoint: Checkpoint = "newest"
+) -> tuple[Variables, Meta]:
+    """What `load` gives, and the checkpoint's meta (`step`, `phase_name`, ...).
+
+    Also in the meta: `item`, the name by which `hashes` has the hash of these variables.
 
     Raises:
       UsageError: no whole checkpoint, or one of another network.
     """
-    place = SingleDeviceSharding(jax.devices()[0])
+    if checkpoint not in _HOW_TO_GET:
+        raise UsageError(f"unknown checkpoint {checkpoint!r}", "one of newest, best")
+    directory = workdir / (CHECKPOINTS if checkpoint == "newest" else BEST)
+    place = SingleDeviceSharding(jax.local_devices()[0])
 
     def targets(meta: Meta) -> Items:
-        del meta
         images = jax.ShapeDtypeStruct((1, *experiment.data.image_shape), jnp.float32)
         variables = jax.eval_shape(experiment.network.init, jax.random.key(0), images)
-        return abstract({"variables": variables}, place)
+        return abstract({_evaluated(meta): variables}, place)
 
     restored = None
-    if (workdir / CHECKPOINTS).exists():
-        with Checkpoints(workdir / CHECKPOINTS, experiment.runtime.keep) as checkpoints:
+    if directory.exists():
+        with Checkpoints(directory, experiment.runtime.keep) as checkpoints:
             restored = checkpoints.restore(targets)
     if restored is None:
         raise UsageError(
-            f"{workdir} has no checkpoint yet",
-            next_step=f"train first, with its config: python train.py --config=... "
-            f"--workdir={workdir}",
+            f"{workdir} has no {checkpoint} checkpoint", next_step=_HOW_TO_GET[checkpoint]
         )
     items, meta = restored
-    return items["variables"], meta
+    item = _evaluated(meta)
+    return items[item], {**meta, "item": item}
+
+
+def _evaluated(meta: Meta) -> str:
+    """The item of a checkpoint that holds what is evaluated."""
+    return "ema" if "ema" in meta["hashes"] else "variables"

@@ -197,7 +197,7 @@ def test_a_directory_that_is_no_workdir_is_refused(tmp_path):
 
 def test_a_workdir_without_a_checkpoint_is_refused(tmp_path):
     workdirs.claim(tmp_path / "begun", urnet())
-    with pytest.raises(UsageError, match=r"config.init_from: .*begun has no checkpoint yet"):
+    with pytest.raises(UsageError, match=r"config.init_from: .*begun has no newest checkpoint"):
         run(urnet(tmp_path / "begun"), tmp_path / "run")
 
 
