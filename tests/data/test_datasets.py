@@ -8,7 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from jax_elastic.data import datasets
+from jax_elastic.data import catalogue, datasets
 from jax_elastic.data.datasets import DataConfig, load
 from jax_elastic.data.digits import Digits
 from jax_elastic.errors import UsageError
@@ -86,7 +86,7 @@ def rgb(name, **fields):
 
 
 def prepare(builder_class, data_dir):
-    with datasets._quiet():
+    with catalogue._quiet():
         builder_class(data_dir=data_dir).download_and_prepare(file_format="array_record")
 
 
@@ -184,6 +184,8 @@ def test_a_failure_to_prepare_is_not_hidden(fresh_dir, monkeypatch):
         ({"image_shape": (8, 8)}, r"data\.image_shape \(8, 8\) is not \(H, W, channels\)"),
         ({"pad": -1}, r"data\.pad -1"),
         ({"pad": 1.5}, r"data\.pad 1\.5"),
+        ({"cutout": -2}, r"data\.cutout -2 is not a whole number of pixels"),
+        ({"mixup": -0.2}, r"data\.mixup -0\.2 is no alpha"),
         ({"mean": ()}, r"data\.mean has 0 values"),
         ({"mean": (0.5, 0.5)}, r"data\.mean has 2 values and data\.std 1"),
         ({"image_shape": (8, 8, 3)}, "one of each per channel, and data.image_shape has 3"),
@@ -220,8 +222,8 @@ def test_an_unknown_name_is_answered_with_the_nearest_ones(name):
 
 
 def test_an_unprepared_set_is_answered_with_the_command_that_prepares_it(fresh_dir):
-    with pytest.raises(UsageError, match=f"run: tfds build cifar10 .*--data_dir={fresh_dir}"):
-        load(rgb("cifar10"), "train")
+    with pytest.raises(UsageError, match=f"run: tfds build mnist .*--data_dir={fresh_dir}"):
+        load(DataConfig(name="mnist"), "train")
 
 
 def test_a_set_in_another_file_format_is_answered_with_the_command_that_converts_it(
