@@ -1,6 +1,5 @@
 """Event files, which TensorBoard shows: a curve for each number of the metric rows."""
 
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,8 +50,8 @@ class EventFiles:
 
     def _open(self) -> EventsWriter:
         self._directory.mkdir(parents=True, exist_ok=True)
-        # Names hold the second; of two starts within one the second must not overwrite the first.
-        self._writer = EventsWriter(str(self._directory / "events"), f".{os.getpid()}")
+        # Names hold the second only, and a file of the same name would be overwritten.
+        self._writer = EventsWriter(str(self._directory / "events"), f".{time.time_ns()}")
         log = SessionLog(status=SessionLog.START)
         self._writer.write_event(Event(wall_time=time.time(), step=self._first, session_log=log))
         return self._writer

@@ -1,5 +1,8 @@
 """A dispatch of several steps: its memory, its program, and where its results lie."""
 
+import dataclasses
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -45,11 +48,23 @@ class Run:
 
         return jax.jit(init, out_shardings=self.everywhere)(np.uint32(seed))
 
-    def __call__(self, state, n=K, first=0):
-        ids = np.arange(first, first + K * BATCH, dtype=np.int32).reshape(K, BATCH) % SIZE
-        draws = [self.network.draws(np.random.default_rng(i), SPAN.when(i)) for i in range(K)]
+    def reads(self, k=K, first=0):
+        """The ids and draws of a dispatch of k steps."""
+        ids = np.arange(first, first + k * BATCH, dtype=np.int32).reshape(k, BATCH) % SIZE
+        draws = [self.network.draws(np.random.default_rng(i), SPAN.when(i)) for i in range(k)]
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *draws)
-        return self.chunk(state, self.arrays, jax.device_put(ids, self.split), stacked, np.int32(n))
+        return jax.device_put(ids, self.split), stacked
+
+    def __call__(self, state, n=K, first=0):
+        return self.chunk(state, self.arrays, *self.reads(first=first), np.int32(n))
+
+    def compiled(self, state, k=K, size=SIZE):
+        """The program for k steps over a set of some images."""
+        arrays = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype, sharding=a.sharding),
+            self.arrays,
+        )
+        return self.chunk.lower(state, arrays, *self.reads(k), np.int32(k)).compile()
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +77,29 @@ def test_a_dispatch_takes_over_the_memory_of_the_state(one):
     new, _, _ = one(old)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(new))
+
+
+def test_the_compiled_program_writes_every_leaf_of_the_state_over_the_old_one(one):
+    state = one.fresh()
+    program = one.compiled(state)
+    leaves = jax.tree.leaves(state)
+    assert program.memory_analysis().alias_size_in_bytes == sum(leaf.nbytes for leaf in leaves)
+    # Output number i lies where input number i lay.
+    (header, *_) = program.as_text().splitlines()
+    pairs = re.findall(r"{(\d+)}: \((\d+), {}, may-alias\)", header)
+    assert pairs == [(str(i), str(i)) for i in range(len(leaves))]
+
+
+def test_the_memory_of_a_dispatch_is_that_of_one_step_whatever_its_length_and_the_set(one):
+    state = one.fresh()
+    few, many, large = (
+        one.compiled(state, k, size).memory_analysis().temp_size_in_bytes
+        for k, size in ((K, SIZE), (4 * K, SIZE), (K, 100 * SIZE))
+    )
+    assert few == many == large
+    # One block on 8x8 maps of 4 channels keeps some maps of the batch for its gradients.
+    one_map = BATCH * 8 * 8 * 4 * 4
+    assert few < 20 * one_map
 
 
 def test_dispatches_of_every_length_and_seed_share_one_program():
@@ -111,3 +149,26 @@ def test_what_each_image_draws_does_not_depend_on_how_many_devices_share_the_bat
     # Devices add in another order: float32's rounding over a batch.
     for name in ("loss", "ce"):
         np.testing.assert_allclose(eight[name], one[name], rtol=1e-5)
+
+
+def test_label_smoothing_spreads_a_share_of_every_target_over_all_classes():
+    seen = {}
+
+    class Watched(URNet):
+        def loss(self, variables, batch, *rest):
+            seen.update(batch)
+            return super().loss(variables, batch, *rest)
+
+    network = Watched(ResNet((1,), width=4), p=0.5)
+    phase = dataclasses.replace(SPAN.phase, label_smoothing=0.2)
+    batch = {
+        "image": jnp.zeros((2, 8, 8, 1)),
+        "targets": (jnp.eye(10)[:2], jnp.eye(4)[:2]),
+        "mask": jnp.ones(2),
+    }
+    run = Run(1)
+    draws = network.draws(np.random.default_rng(0), SPAN.when(0))
+    make_step(network, phase, run.optimizer, "sliced")(run.fresh(), batch, draws)
+    fine, coarse = seen["targets"]
+    np.testing.assert_allclose(fine[0], [0.82, *[0.02] * 9], rtol=1e-6)
+    np.testing.assert_allclose(coarse[1], [0.05, 0.85, 0.05, 0.05], rtol=1e-6)
