@@ -1,7 +1,9 @@
 """Several processes that train one network, as a user starts them."""
 
 import os
+import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -65,13 +67,18 @@ def finish(*processes):
     return [out for out, _ in outputs]
 
 
-def train_together(workdir):
-    """Trains in two processes of two devices each; what they printed."""
+def start_together(workdir, *flags):
+    """Two processes of two devices each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         coordinator = f"--coordinator=127.0.0.1:{free.getsockname()[1]}"
-    both = (coordinator, "--num_processes=2")
-    return finish(*(start(workdir, 2, *both, f"--process_id={i}") for i in range(2)))
+    both = (*flags, coordinator, "--num_processes=2")
+    return [start(workdir, 2, *both, f"--process_id={i}") for i in range(2)]
+
+
+def train_together(workdir):
+    """Trains in two processes of two devices each; what they printed."""
+    return finish(*start_together(workdir))
 
 
 def loaded(workdir):
@@ -131,6 +138,23 @@ def test_what_two_processes_saved_is_gone_on_with_by_one_or_two(
     outputs = train_together(workdir) if processes == 2 else finish(start(workdir, 1))
     assert f"resuming at step 10 of {STEPS}" in outputs[0]
     assert_equal_networks(loaded(workdir), loaded(single))
+
+
+@pytest.mark.slow
+def test_both_processes_stop_at_one_step_when_one_of_them_is_asked_to(tmp_path):
+    first, second = start_together(tmp_path / "run", "--config.phases.base.epochs=500")
+    try:
+        assert any("step 1/" in line for line in first.stdout), "it ended by itself"
+        second.send_signal(signal.SIGTERM)
+        told = [process.communicate(timeout=120)[1] for process in (first, second)]
+    finally:
+        first.kill()
+        second.kill()
+    # What a shell says of a process that SIGTERM ended.
+    assert (first.returncode, second.returncode) == (143, 143)
+    steps = {re.search(r"stopped at step (\d+)", text)[1] for text in told}
+    (step,) = steps
+    assert (tmp_path / "run" / "checkpoints" / step).is_dir()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jax_elastic.errors import UsageError
-from jax_elastic.training.mesh import check_batch_size, make_mesh, replicated, sharded
+from jax_elastic.training.mesh import check_batch_size, make_mesh, put, replicated, sharded
 
 
 def test_a_mesh_has_all_devices_unless_some_are_named():
@@ -16,8 +16,10 @@ def test_a_mesh_has_all_devices_unless_some_are_named():
 
 def test_a_batch_is_spread_and_a_state_is_everywhere():
     mesh = make_mesh()
-    batch = jax.device_put(np.zeros((3, 16)), sharded(mesh, axis=1))
-    state = jax.device_put(np.zeros((3, 16)), replicated(mesh))
+    values = np.arange(48).reshape(3, 16)
+    batch, state = put(values, sharded(mesh, axis=1)), put(values, replicated(mesh))
+    np.testing.assert_array_equal(batch, values)
+    np.testing.assert_array_equal(state, values)
     assert {shard.data.shape for shard in batch.addressable_shards} == {(3, 2)}
     assert {shard.data.shape for shard in state.addressable_shards} == {(3, 16)}
     assert len(state.addressable_shards) == 8
@@ -30,6 +32,12 @@ def test_a_batch_that_cannot_be_shared_is_refused_with_what_can(batch_size):
     assert str(error.value) == (
         f"batch_size {batch_size} of phase 'joint' cannot be shared by 8 devices; a multiple of 8"
     )
+
+
+def test_each_part_of_a_batch_has_to_be_shared_equally():
+    with pytest.raises(UsageError, match=r"shared by 8 devices in 4 parts; a multiple of 32"):
+        check_batch_size(16, make_mesh(), "joint", parts=4)
+    check_batch_size(64, make_mesh(), "joint", parts=4)
 
 
 @pytest.mark.parametrize("batch_size,devices", [(8, 8), (64, 8), (7, 1), (9, 3)])
