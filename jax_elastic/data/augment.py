@@ -124,7 +124,7 @@ def cutout(images: Array, key: Array, side: int) -> Array:
       The same shape and dtype.
 
     References:
-      DeVries and Taylor 2017; Resizable networks, table 2.
+      DeVries and Taylor 2017; Resizable networks, table 2; docs/choices.md T1.
     """
     if side == 0:
         return images
@@ -159,7 +159,7 @@ def mixup(
       Images and targets of the same shapes and dtypes.
 
     References:
-      Zhang et al. 2018; Resizable networks, table 2.
+      Zhang et al. 2018; Resizable networks, table 2; docs/choices.md T2.
     """
     if alpha == 0:
         return images, targets

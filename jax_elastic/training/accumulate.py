@@ -18,7 +18,7 @@ def accumulate(grads: Callable[[Batch, Array], Found], batch: Batch, key: Array,
 
     Equal to the whole batch where the loss is a mean over images that each stand alone: not where
     BN normalises with the batch (it sees a part; the moments are averaged), and not where noise
-    is drawn (each part has a key of its own).
+    is drawn (each part has a key of its own). See docs/choices.md T4.
 
     Args:
       grads: (batch, key) -> ((mean loss, Aux), gradients).

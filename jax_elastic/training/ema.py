@@ -29,6 +29,7 @@ def moving_average(
 
     References:
       Polyak and Juditsky 1992; the ramp is that of TensorFlow's ExponentialMovingAverage.
+      docs/choices.md T3.
     """
     weight = jnp.minimum(decay, (1 + step) / (RAMP + step))
 
