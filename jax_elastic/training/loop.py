@@ -31,7 +31,7 @@ from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Span, make_optimizer, spans
 from jax_elastic.training.processes import any_of, is_first, say, silent
 from jax_elastic.training.profiling import Profiler, step_range
-from jax_elastic.training.saves import Place, Saves
+from jax_elastic.training.saves import Progress, Saves
 from jax_elastic.training.state import TrainState
 from jax_elastic.training.step import Chunk, Sums, make_chunk, make_step
 from jax_elastic.training.stop import Stop, Stopped
@@ -139,14 +139,14 @@ class _Run:
         if restored is None:
             self.metrics.cut_back(-1)
             return self._begin(fresh), 0
-        state, place = restored
-        self.metrics.cut_back(place.step)
-        self.clock = Clock(place.seconds)
-        self.validation.best = place.best
-        self.report(f"resuming at step {place.step} of {self.spans[-1].stop}")
-        self.profiler.resumed(place.step)
+        state, progress = restored
+        self.metrics.cut_back(progress.step)
+        self.clock = Clock(progress.seconds)
+        self.validation.best = progress.best
+        self.report(f"resuming at step {progress.step} of {self.spans[-1].stop}")
+        self.profiler.resumed(progress.step)
         # A checkpoint at a phase's last step belongs to that phase, which is over.
-        return state, place.phase + (place.step == self.spans[place.phase].stop)
+        return state, progress.phase + (progress.step == self.spans[progress.phase].stop)
 
     def _begin(self, fresh: TrainState) -> TrainState:
         """The state at step 0: fresh, or with the weights of another run."""
@@ -168,7 +168,8 @@ class _Run:
         if not self.experiment.ema_decay:
             return state
         # Arrays of their own, for a dispatch takes over the memory of all.
-        copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
+        everywhere = replicated(self.mesh)
+        copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree), out_shardings=everywhere)
         return state._replace(ema=copy(state.variables))
 
     def _init(self, seed: jax.Array) -> TrainState:
@@ -212,18 +213,18 @@ class _Run:
             if due.validation:
                 log.drain()
                 if self.validation(span, step, state):
-                    self.saves.save_best(state, self._place(span, step))
+                    self.saves.save_best(state, self._progress(span, step))
             if due.save or self.validation.patience_ended:
                 # Only a state whose losses are known to be finite may become a checkpoint.
                 log.drain()
-                self.saves.save(state, self._place(span, step))
+                self.saves.save(state, self._progress(span, step))
             if due.stop:
                 self.saves.wait()
                 raise Stopped(step)
         return state
 
-    def _place(self, span: Span, step: int) -> Place:
-        return Place(step, span.index, self.clock.seconds, self.validation.best)
+    def _progress(self, span: Span, step: int) -> Progress:
+        return Progress(step, span.index, self.clock.seconds, self.validation.best)
 
     def _program(self, span: Span) -> Chunk:
         experiment, optimizer = self.experiment, make_optimizer(span)

@@ -18,7 +18,7 @@ from jax_elastic.training.validation import Best
 from jax_elastic.training.workdir import BEST, CHECKPOINTS
 
 
-class Place(NamedTuple):
+class Progress(NamedTuple):
     """How far a run is, beside its state.
 
     Attributes:
@@ -72,7 +72,7 @@ class Saves:
         """The newest step that lies on disk, once the last save is done."""
         return self._newest.finished()
 
-    def restore(self, fresh: TrainState) -> tuple[TrainState, Place] | None:
+    def restore(self, fresh: TrainState) -> tuple[TrainState, Progress] | None:
         """The newest whole state, if there is any; `fresh` gives its shapes and the seed."""
         found = self._newest.restore(lambda meta: self._targets(meta, fresh))
         if found is None:
@@ -87,48 +87,48 @@ class Saves:
         )
         # Older checkpoints have neither.
         best = Best.from_meta(meta.get("best"))
-        return state, Place(step, int(meta["phase"]), meta.get("seconds", 0.0), best)
+        return state, Progress(step, int(meta["phase"]), meta.get("seconds", 0.0), best)
 
-    def save(self, state: TrainState, place: Place) -> None:
+    def save(self, state: TrainState, progress: Progress) -> None:
         """Saves a state to go on from, in the background.
 
         Raises:
           NonFiniteLossError: it holds a NaN or an infinity.
         """
-        self._check(state, place)
+        self._check(state, progress)
         items = {"variables": state.variables, "opt_state": state.opt_state}
         if state.ema:
             items["ema"] = state.ema
-        self._newest.save(place.step, items, self._meta(place))
+        self._newest.save(progress.step, items, self._meta(progress))
 
-    def save_best(self, state: TrainState, place: Place) -> None:
+    def save_best(self, state: TrainState, progress: Progress) -> None:
         """Saves what is evaluated of the state with the best score so far, in the background.
 
         Raises:
           NonFiniteLossError: it holds a NaN or an infinity.
         """
-        self._check(state, place)
+        self._check(state, progress)
         if self._best is None:
             self._best = Checkpoints(self._best_directory, keep=1)
-        self._best.save(place.step, {"variables": state.evaluated}, self._meta(place))
+        self._best.save(progress.step, {"variables": state.evaluated}, self._meta(progress))
 
     def _open(self) -> list[Checkpoints]:
         return [self._newest] if self._best is None else [self._newest, self._best]
 
-    def _meta(self, place: Place) -> Meta:
-        phase = self._spans[place.phase].phase
+    def _meta(self, progress: Progress) -> Meta:
+        phase = self._spans[progress.phase].phase
         return {
             **self._facts,
-            "phase": place.phase,
+            "phase": progress.phase,
             "phase_name": phase.name,
-            "seconds": place.seconds,
-            "best": place.best.to_meta(),
+            "seconds": progress.seconds,
+            "best": progress.best.to_meta(),
         }
 
-    def _check(self, state: TrainState, place: Place) -> None:
+    def _check(self, state: TrainState, progress: Progress) -> None:
         if not is_finite((state.variables, state.opt_state, state.ema)):
-            what = f"the state is not finite after step {place.step}"
-            raise diverged(what, self._spans[place.phase], self.finished())
+            what = f"the state is not finite after step {progress.step}"
+            raise diverged(what, self._spans[progress.phase], self.finished())
 
     def _targets(self, meta: Meta, fresh: TrainState) -> Items:
         """What a checkpoint of the phase in `meta` holds, as shapes with shardings."""
