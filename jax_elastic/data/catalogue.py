@@ -17,7 +17,9 @@ from jax_elastic.errors import UsageError
 
 EMBEDDED = ("digits", "digits_hard")  # made of what is installed
 FILE_FORMAT = "array_record"  # the one format that gives random access without TensorFlow
-_TFDS_COMMAND = "where TensorFlow and Beam are installed (pip install -e '.[prepare]'), run: tfds "
+_TFDS = (
+    "with TensorFlow and what else TFDS's command takes (pip install -e '.[prepare]'), run: tfds"
+)
 _SECONDS = 30.0  # to wait for an answer of the server before it counts as silent
 
 
@@ -98,6 +100,8 @@ def _feature_keys(builder: Any) -> tuple[str, tuple[str, ...]]:
 
 def _builder(name: str, data_dir: str | None) -> Any:
     """The TFDS builder of a set that is prepared as array_record."""
+    import tensorflow_datasets as tfds
+
     builder = _find(name, data_dir)
     if builder.name in (*EMBEDDED, *DOWNLOADED) and not builder.is_prepared():
         builder = _prepare(builder, data_dir)
@@ -105,14 +109,16 @@ def _builder(name: str, data_dir: str | None) -> Any:
     if not builder.is_prepared():
         raise UsageError(
             f"{name} is not prepared under {root}",
-            next_step=f"{_TFDS_COMMAND}build {name} --file_format={FILE_FORMAT} --data_dir={root}, "
+            next_step=f"{_TFDS} build {name} --file_format={FILE_FORMAT} --data_dir={root}, "
             "or let TFDS_DATA_DIR name the directory that holds it",
         )
+    # By its files: made from code, a builder does not learn of formats that were added later.
+    builder = tfds.builder_from_directory(builder.data_dir)
     formats = sorted(form.value for form in builder.info.available_file_formats())
     if FILE_FORMAT not in formats:
         raise UsageError(
             f"{name} is prepared as {', '.join(formats)}, not as {FILE_FORMAT}",
-            next_step=f"{_TFDS_COMMAND}convert_format --dataset_version_dir={builder.data_dir} "
+            next_step=f"{_TFDS} convert_format --dataset_version_dir={builder.data_dir} "
             f"--out_file_format={FILE_FORMAT}",
         )
     return builder
