@@ -30,6 +30,7 @@ from orbax.checkpoint.path import atomicity
 
 from jax_elastic.errors import UsageError
 from jax_elastic.training.experiment import check_schema
+from jax_elastic.training.processes import is_first
 from jax_elastic.training.seal import SealedPath, changes, read_seal
 
 T = TypeVar("T")
@@ -152,7 +153,7 @@ class Checkpoints:
         """Removes what is of no use to a run that is about to save `step`."""
         self.wait()  # so that what is unfinished is so for ever
         # Before the damaged ones: in their stead Orbax would delete what is unfinished.
-        if jax.process_index() == 0:
+        if is_first():
             for _, path in self._unfinished():
                 shutil.rmtree(path)
         # Only damaged ones can be as new as `step`; Orbax would silently keep them.
@@ -183,7 +184,7 @@ class Checkpoints:
             is of another network.
         """
         steps = sorted(self._manager.all_steps(), reverse=True)
-        if jax.process_index() == 0:
+        if is_first():
             for step, _ in self._unfinished():
                 if step > max(steps, default=-1):
                     told = f"checkpoint {step} was never finished and is skipped"
