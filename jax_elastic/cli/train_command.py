@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     tell = say if is_first() else silent
     tell(f"{workdir}: on {_devices()}; compiling")
     with on_sigterm() as stop:
-        train(experiment, workdir, validate, report=tell, stop=stop)
+        train(experiment, workdir, validate, stop=stop)
     tell(f"trained: {workdir}; next: python eval.py --workdir={workdir}")
 
 
