@@ -187,7 +187,7 @@ class Checkpoints:
         if is_first():
             for step, _ in self._unfinished():
                 if step > max(steps, default=-1):
-                    told = f"checkpoint {step} was never finished and is skipped"
+                    told = f"checkpoint {step} is unfinished and skipped"
                     warnings.warn(told, stacklevel=2)
         for step in steps:
             # All processes must agree to read: while Orbax does so they wait for each other.

@@ -280,7 +280,7 @@ def test_a_step_that_was_never_finished_is_named_and_the_one_before_is_taken(sav
     unfinish(saved / "2")
     before = listing(saved)
 
-    with pytest.warns(UserWarning, match="^checkpoint 2 was never finished and is skipp") as told:
+    with pytest.warns(UserWarning, match="^checkpoint 2 is unfinished and skipped") as told:
         _, meta = restore(saved)
 
     assert len(told) == 1
@@ -295,7 +295,7 @@ def test_a_run_whose_first_save_was_killed_starts_afresh(saved, capfd):
     unfinish(saved / "1")
     unfinish(saved / "2")
     with (
-        pytest.warns(UserWarning, match=r"checkpoint [12] was never finished") as told,
+        pytest.warns(UserWarning, match=r"checkpoint [12] is unfinished and skipped") as told,
         Checkpoints(saved) as checkpoints,
     ):
         assert checkpoints.restore(targets(items())) is None
