@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -235,6 +236,20 @@ def test_a_set_in_another_file_format_is_answered_with_the_command_that_converts
     message = f"prepared as tfrecord.*tfds convert_format .*={fresh_dir}/two_levels/1.0.0"
     with pytest.raises(UsageError, match=message):
         load(rgb("two_levels"), "train")
+
+
+def test_a_set_that_was_converted_in_place_is_read(fresh_dir):
+    prepare(TwoLevels, fresh_dir)
+    file = fresh_dir / "two_levels" / "1.0.0" / "dataset_info.json"
+    info = json.loads(file.read_text())
+    # What `tfds convert_format` makes of a set that was prepared as tfrecord.
+    info |= {"fileFormat": "tfrecord", "alternativeFileFormats": ["array_record"]}
+    file.write_text(json.dumps(info))
+
+    dataset = load(rgb("two_levels", validation=0), "train")
+
+    assert dataset.images[:, 0, 0, 0].tolist() == list(range(6))
+    assert dataset.class_names == ("a1", "a2", "b1")
 
 
 @pytest.mark.parametrize(
