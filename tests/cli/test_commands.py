@@ -10,6 +10,7 @@ from tiny_run import DIGITS, TINY
 import jax_elastic
 from jax_elastic.cli import run
 from jax_elastic.data.augment import normalise
+from jax_elastic.data.datasets import DataConfig, Dataset
 from jax_elastic.data.datasets import load as load_data
 
 
@@ -22,6 +23,36 @@ def test_training_leaves_config_metrics_and_a_checkpoint_that_load_returns(workd
     assert json.loads((workdir / "config.json").read_text())["schema"] == 1
     assert experiment.network == network
     assert variables["params"]["stage1"]["blocks"]["gate"]["logit"]["bias"].shape == (1, 1)
+
+
+def test_the_best_checkpoint_is_evaluated_into_files_of_its_own(workdir: Path) -> None:
+    flags = ["--budgets=0.5", "--checkpoint=best", "--platform=cpu"]
+    assert run(["eval", f"--workdir={workdir}", *flags]) == 0
+
+    (row,) = json.loads((workdir / "eval-best.json").read_text())["rows"]
+    (best,) = (path.name for path in (workdir / "best").glob("[0-9]*"))
+    assert row["step"] == int(best)
+    assert (workdir / "plots-best").is_dir()
+
+
+def test_training_reads_no_test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def watched(config: DataConfig, split: str) -> Dataset:
+        read.append(split)
+        return load_data(config, split)
+
+    monkeypatch.setattr("jax_elastic.cli.train_command.load", watched)
+    monkeypatch.setattr("jax_elastic.training.loop.load", watched)
+    # Interrupted right after all has been read.
+    monkeypatch.setattr("jax_elastic.training.loop._Run.start", interrupt)
+    assert run(["train", f"--config={DIGITS}", f"--workdir={tmp_path}", "--platform=cpu"]) == 130
+
+    assert sorted(set(read)) == ["train", "validation"]
+
+
+def interrupt(*arguments: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_loaded_network_predicts_through_an_engine_at_a_budget(workdir: Path) -> None:
