@@ -69,14 +69,14 @@ def _classes(root: Path) -> dict[str, _Files]:
     found = [path.name for path in _visible(root) if path.is_dir()]
     if not set(_SPLITS) <= set(found):
         raise UsageError(
-            f"{root} holds the folders {', '.join(found) or '(none)'}",
+            f"{root} holds the folders {_list(found) or '(none)'}",
             _LAYOUT,
             "put, for example, a fifth of every class under test",
         )
     others = [name for name in found if name not in _SPLITS]
     if others:
         raise UsageError(
-            f"{root} also holds the folders {', '.join(others)}",
+            f"{root} also holds the folders {_list(others)}",
             _LAYOUT,
             "move them away or into train, of which a share is held out for validation",
         )
