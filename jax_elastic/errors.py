@@ -1,4 +1,8 @@
-"""The one error that a user causes."""
+"""The one error that a user causes, and how it lists many things."""
+
+from collections.abc import Sequence
+
+_NAMED = 5  # of many things that are wrong, so many are told
 
 
 class UsageError(Exception):
@@ -18,3 +22,9 @@ class UsageError(Exception):
         self.what = what
         self.allowed = allowed
         self.next_step = next_step
+
+
+def first_few(found: Sequence[str]) -> str:
+    """A list for a message: the first five, and how many more there are."""
+    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+    return ", ".join(found[:_NAMED]) + more

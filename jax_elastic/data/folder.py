@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jax_elastic.data.images import UnreadableImage, read_image
-from jax_elastic.errors import UsageError
+from jax_elastic.errors import UsageError, first_few
 
 PREFIX = "folder:"
 """What the name of such a set begins with; TFDS has names with slashes, too."""
@@ -19,7 +19,6 @@ LARGEST = 4 * 2**30
 
 _SPLITS = ("train", "test")
 _LAYOUT = "folders train and test, in both the same folder per class, in each the class's images"
-_NAMED = 5  # of what is wrong with many files, so many are told
 
 _Files = Mapping[str, Sequence[Path]]  # class -> its files
 
@@ -69,14 +68,14 @@ def _classes(root: Path) -> dict[str, _Files]:
     found = [path.name for path in _visible(root) if path.is_dir()]
     if not set(_SPLITS) <= set(found):
         raise UsageError(
-            f"{root} holds the folders {_list(found) or '(none)'}",
+            f"{root} holds the folders {first_few(found) or '(none)'}",
             _LAYOUT,
             "put, for example, a fifth of every class under test",
         )
     others = [name for name in found if name not in _SPLITS]
     if others:
         raise UsageError(
-            f"{root} also holds the folders {_list(others)}",
+            f"{root} also holds the folders {first_few(others)}",
             _LAYOUT,
             "move them away or into train, of which a share is held out for validation",
         )
@@ -84,7 +83,7 @@ def _classes(root: Path) -> dict[str, _Files]:
     train, test = (set(splits[split]) for split in _SPLITS)
     if train != test:
         raise UsageError(
-            f"not in both {root / 'train'} and test: {_list(sorted(train ^ test))}",
+            f"not in both {root / 'train'} and test: {first_few(sorted(train ^ test))}",
             _LAYOUT,
         )
     if len(train) < 2:
@@ -100,11 +99,11 @@ def _split(folder: Path) -> _Files:
     entries = _visible(folder)
     astray = [str(path) for path in entries if not path.is_dir()]
     if astray:
-        raise UsageError(f"in no class's folder: {_list(astray)}", _LAYOUT)
+        raise UsageError(f"in no class's folder: {first_few(astray)}", _LAYOUT)
     classes = {path.name: _visible(path) for path in entries}
     empty = [str(folder / name) for name, files in classes.items() if not files]
     if empty:
-        raise UsageError(f"without an image: {_list(empty)}", _LAYOUT)
+        raise UsageError(f"without an image: {first_few(empty)}", _LAYOUT)
     return classes
 
 
@@ -129,13 +128,7 @@ def _read(files: Sequence[Path], image_shape: tuple[int, ...]) -> npt.NDArray[np
     if unreadable:
         raise UsageError(
             f"{len(unreadable)} of {len(files)} files cannot be read: "
-            + _list([f"{error.path} ({error.reason})" for error in unreadable]),
+            + first_few([f"{error.path} ({error.reason})" for error in unreadable]),
             next_step="mend or remove them",
         )
     return images
-
-
-def _list(items: Sequence[str]) -> str:
-    """The first few items, and how many more there are."""
-    more = len(items) - _NAMED
-    return ", ".join(items[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -28,7 +28,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.path import atomicity
 
-from jax_elastic.errors import UsageError
+from jax_elastic.errors import UsageError, first_few
 from jax_elastic.training.experiment import check_schema
 from jax_elastic.training.processes import is_first
 from jax_elastic.training.seal import SealedPath, changes, read_seal
@@ -60,12 +60,6 @@ def leaves_by_path(tree: PyTree) -> dict[str, Any]:
 def shapes_by_path(tree: PyTree) -> dict[str, str]:
     """Path -> dtype and shape of its leaf, e.g. ``float32[3, 3, 1, 4]``."""
     return {path: f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves_by_path(tree).items()}
-
-
-def first_few(found: Sequence[str]) -> str:
-    """A list for a message: the first five, and how many more there are."""
-    more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-    return ", ".join(found[:5]) + more
 
 
 def abstract(items: Items, place: jax.sharding.Sharding) -> Items:

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.elastic.family import Variables
-from jax_elastic.errors import UsageError
-from jax_elastic.training.checkpoint import Meta, first_few, leaves_by_path, shapes_by_path
+from jax_elastic.errors import UsageError, first_few
+from jax_elastic.training.checkpoint import Meta, leaves_by_path, shapes_by_path
 from jax_elastic.training.metrics import Row
 from jax_elastic.training.phases import Phase
 from jax_elastic.training.workdir import load_variables, read_config
