@@ -1,10 +1,11 @@
-"""The canonical convolution: one whose gradients stay fast inside loops on CPU.
+"""The convolution in three implementations of one function, and the layer.
 
 XLA:CPU only canonicalises convolution layouts in the entry computation, so the gradients that
-JAX derives run 7-50 times slower inside scan, cond, switch and while bodies (jax#12868). The
-canonical form writes both gradients as convolutions that are already NHWC x HWIO, with the
-transposes spelled out. Other platforms get JAX's own gradients, which their libraries know.
-The price is forward-mode differentiation.
+JAX derives (`native`) run 7-50 times slower inside scan, cond, switch and while bodies
+(jax#12868). `canonical` writes both gradients as convolutions that are already NHWC x HWIO, with
+the transposes spelled out; `blocked` cuts them into pieces that suit a CPU. Platforms other than
+the CPU get JAX's own gradients, which their libraries know. The price is forward-mode
+differentiation.
 """
 
 import functools
@@ -17,11 +18,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jax_elastic.errors import UsageError
+from jax_elastic.layers import blocked, conv_gradients
+from jax_elastic.layers.conv_gradients import Array, Pads, Pair
 
-Array = jax.Array
 Convolution = Callable[..., Array]
-
-_NHWC = ("NHWC", "HWIO", "NHWC")
+_Convolve = Callable[[Array, Array, Pair, Pads], Array]
+_Gradient = Callable[[Array, Array, Array, Pair, Pads], Array]
 
 
 def native_conv(x: Array, kernel: Array, stride: int = 1, padding: int | None = None) -> Array:
@@ -38,7 +40,7 @@ def native_conv(x: Array, kernel: Array, stride: int = 1, padding: int | None = 
       (B, H', W', O) with H' = (H + 2 padding - k_h) // stride + 1, dtype of `x`.
     """
     pads = _padding(x.shape, kernel.shape, padding)
-    return lax.conv_general_dilated(x, kernel, (stride, stride), pads, dimension_numbers=_NHWC)
+    return conv_gradients.convolve(x, kernel, (stride, stride), pads)
 
 
 def canonical_conv(x: Array, kernel: Array, stride: int = 1, padding: int | None = None) -> Array:
@@ -56,11 +58,26 @@ def canonical_conv(x: Array, kernel: Array, stride: int = 1, padding: int | None
     References:
       https://github.com/jax-ml/jax/issues/12868
     """
-    return _canonical(x, kernel, stride, padding)
+    return _canonical(x, kernel, (stride, stride), _padding(x.shape, kernel.shape, padding))
+
+
+def blocked_conv(x: Array, kernel: Array, stride: int = 1, padding: int | None = None) -> Array:
+    """`canonical_conv` in pieces that suit a CPU, see `jax_elastic.layers.blocked`.
+
+    Args:
+      x: (B, H, W, C), floating.
+      kernel: (k_h, k_w, C, O), dtype of `x`.
+      stride: in both directions.
+      padding: zeros on each of the four sides; None means k // 2, as in PyTorch.
+
+    Returns:
+      (B, H', W', O), dtype of `x`; the same function as `native_conv`. Reverse mode only.
+    """
+    return _blocked(x, kernel, (stride, stride), _padding(x.shape, kernel.shape, padding))
 
 
 CONVOLUTIONS: Mapping[str, Convolution] = MappingProxyType(
-    {"canonical": canonical_conv, "native": native_conv}
+    {"blocked": blocked_conv, "canonical": canonical_conv, "native": native_conv}
 )
 
 
@@ -99,86 +116,60 @@ class Conv(nn.Module):
         return CONVOLUTIONS[self.impl](x, jnp.asarray(kernel, x.dtype), self.stride)
 
 
-def _padding(
-    image: tuple[int, ...], kernel: tuple[int, ...], padding: int | None
-) -> list[tuple[int, int]]:
+def _padding(image: tuple[int, ...], kernel: tuple[int, ...], padding: int | None) -> Pads:
     """Zeros (before, after) per spatial axis; refuses a map that no window fits."""
     _, height, width, _ = image
-    pads = [size // 2 if padding is None else padding for size in kernel[:2]]
-    if height + 2 * pads[0] < kernel[0] or width + 2 * pads[1] < kernel[1]:
+    above, beside = (size // 2 if padding is None else padding for size in kernel[:2])
+    if height + 2 * above < kernel[0] or width + 2 * beside < kernel[1]:
         raise UsageError(
-            f"a {height}x{width} map padded by {pads[0]} and {pads[1]} "
+            f"a {height}x{width} map padded by {above} and {beside} "
             f"is smaller than its {kernel[0]}x{kernel[1]} kernel",
             next_step="use a larger image, or fewer stages",
         )
-    return [(pad, pad) for pad in pads]
+    return (above, above), (beside, beside)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _canonical(x: Array, kernel: Array, stride: int, padding: int | None) -> Array:
-    return native_conv(x, kernel, stride, padding)
+def _with_gradients(forward: _Convolve, d_input: _Gradient, d_kernel: _Gradient) -> _Convolve:
+    """A convolution whose gradients are those given on CPU, and JAX's own elsewhere."""
+
+    @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+    def convolve(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+        return forward(x, kernel, strides, pads)
+
+    def convolve_forward(
+        x: Array, kernel: Array, strides: Pair, pads: Pads
+    ) -> tuple[Array, tuple[Array, Array]]:
+        return forward(x, kernel, strides, pads), (x, kernel)
+
+    def backward(
+        strides: Pair, pads: Pads, residuals: tuple[Array, Array], ct: Array
+    ) -> tuple[Array, Array]:
+        def explicit(x: Array, kernel: Array, ct: Array) -> tuple[Array, Array]:
+            return d_input(x, kernel, ct, strides, pads), d_kernel(x, kernel, ct, strides, pads)
+
+        def own(x: Array, kernel: Array, ct: Array) -> tuple[Array, Array]:
+            _, vjp = jax.vjp(lambda x, k: conv_gradients.convolve(x, k, strides, pads), x, kernel)
+            d_x, d_k = vjp(ct)
+            return d_x, d_k
+
+        # On GPU the explicit form would hide cuDNN's dgrad and wgrad patterns.
+        d_x, d_k = lax.platform_dependent(*residuals, ct, cpu=explicit, default=own)
+        return d_x, d_k
+
+    convolve.defvjp(convolve_forward, backward)
+    return convolve
 
 
-def _canonical_forward(
-    x: Array, kernel: Array, stride: int, padding: int | None
-) -> tuple[Array, tuple[Array, Array]]:
-    return native_conv(x, kernel, stride, padding), (x, kernel)
+def _blocked_forward(x: Array, kernel: Array, strides: Pair, pads: Pads) -> Array:
+    def using(convolve: _Convolve) -> Callable[[Array, Array], Array]:
+        return lambda x, kernel: convolve(x, kernel, strides, pads)
 
-
-def _canonical_backward(
-    stride: int, padding: int | None, residuals: tuple[Array, Array], ct: Array
-) -> tuple[Array, Array]:
-    x, kernel = residuals
-
-    def explicit(x: Array, kernel: Array, ct: Array) -> tuple[Array, Array]:
-        pads = _padding(x.shape, kernel.shape, padding)
-        return _d_input(x, kernel, ct, stride, pads), _d_kernel(x, kernel, ct, stride, pads)
-
-    def own(x: Array, kernel: Array, ct: Array) -> tuple[Array, Array]:
-        _, vjp = jax.vjp(lambda x, kernel: native_conv(x, kernel, stride, padding), x, kernel)
-        d_x, d_kernel = vjp(ct)
-        return d_x, d_kernel
-
-    # On GPU the explicit form would hide cuDNN's dgrad and wgrad patterns.
-    d_x, d_kernel = lax.platform_dependent(x, kernel, ct, cpu=explicit, default=own)
-    return d_x, d_kernel
-
-
-_canonical.defvjp(_canonical_forward, _canonical_backward)
-
-
-def _d_input(x: Array, kernel: Array, ct: Array, stride: int, pads: list[tuple[int, int]]) -> Array:
-    """(B, H, W, C): the cotangents spread `stride` apart, under the mirrored kernel."""
-    # The last window may end before the map does, so the padding behind is what is left of
-    # H + k - 1; it is negative where the forward padded more than k - 1.
-    spread = [
-        (k - 1 - before, size + before - (out - 1) * stride - 1)
-        for k, (before, _), size, out in zip(
-            kernel.shape[:2], pads, x.shape[1:3], ct.shape[1:3], strict=True
-        )
-    ]
-    mirrored = jnp.swapaxes(jnp.flip(kernel, (0, 1)), 2, 3)
-    return lax.conv_general_dilated(
-        ct, mirrored, (1, 1), spread, lhs_dilation=(stride, stride), dimension_numbers=_NHWC
+    return lax.platform_dependent(  # type: ignore[no-any-return]
+        x, kernel, cpu=using(blocked.convolve), default=using(conv_gradients.convolve)
     )
 
 
-def _d_kernel(
-    x: Array, kernel: Array, ct: Array, stride: int, pads: list[tuple[int, int]]
-) -> Array:
-    """(k_h, k_w, C, O): channels as the batch, the batch as channels, ct as the kernel."""
-    window = [
-        (before, k - 1 - size - before + (out - 1) * stride + 1)
-        for k, (before, _), size, out in zip(
-            kernel.shape[:2], pads, x.shape[1:3], ct.shape[1:3], strict=True
-        )
-    ]
-    d_kernel = lax.conv_general_dilated(
-        jnp.transpose(x, (3, 1, 2, 0)),
-        jnp.transpose(ct, (1, 2, 0, 3)),
-        (1, 1),
-        window,
-        rhs_dilation=(stride, stride),
-        dimension_numbers=_NHWC,
-    )
-    return jnp.transpose(d_kernel, (1, 2, 0, 3))
+_canonical = _with_gradients(
+    conv_gradients.convolve, conv_gradients.d_input, conv_gradients.d_kernel
+)
+_blocked = _with_gradients(_blocked_forward, blocked.d_input, blocked.d_kernel)

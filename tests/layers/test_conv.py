@@ -1,4 +1,4 @@
-"""The canonical convolution is lax's, in values, gradients and, off the CPU, in its program."""
+"""Every convolution is lax's, in values, gradients and, off the CPU, in its program."""
 
 import functools
 import re
@@ -11,7 +11,14 @@ import pytest
 from jax import lax
 
 from jax_elastic.errors import UsageError
-from jax_elastic.layers.conv import CONVOLUTIONS, Conv, canonical_conv, native_conv
+from jax_elastic.layers.blocked import FEW, GROUP
+from jax_elastic.layers.conv import (
+    CONVOLUTIONS,
+    Conv,
+    blocked_conv,
+    canonical_conv,
+    native_conv,
+)
 
 # image (B, H, W), kernel (k_h, k_w), stride, padding: odd and non-square maps, maps smaller
 # than their kernel, windows that leave a remainder, padding beyond k - 1.
@@ -69,7 +76,7 @@ def assert_close(actual, desired, dtype):
 
 
 @pytest.mark.parametrize("image,kernel,stride,padding", GEOMETRIES, ids=str)
-@pytest.mark.parametrize("impl", ["canonical", "native"])
+@pytest.mark.parametrize("impl", ["blocked", "canonical", "native"])
 def test_values_and_gradients_are_those_of_lax(impl, image, kernel, stride, padding):
     with jax.enable_x64(True):
         arrays = example(image, kernel, stride, padding, "float64")
@@ -78,15 +85,51 @@ def test_values_and_gradients_are_those_of_lax(impl, image, kernel, stride, padd
         assert_close(ours, theirs, "float64")
 
 
+@pytest.mark.parametrize(
+    "batch,channels,features,stride",
+    [
+        *((batch, 3, 4, 1) for batch in (1, GROUP, GROUP + 1, 2 * GROUP)),
+        (2 * GROUP, 3, FEW, 1),
+        (2 * GROUP, 3, FEW + 1, 1),
+        (2 * GROUP, FEW + 1, 3, 1),
+        (2 * GROUP, 3, 4, 2),
+        (GROUP + 1, 3, FEW + 1, 2),
+    ],
+)
+def test_blocked_is_lax_for_few_and_many_channels_and_for_any_batch(
+    batch, channels, features, stride
+):
+    with jax.enable_x64(True):
+        arrays = example((batch, 5, 4), (3, 3), stride, None, "float64", channels, features)
+        ours = value_and_gradients(lambda x, w: blocked_conv(x, w, stride), *arrays)
+        theirs = value_and_gradients(lambda x, w: reference(x, w, stride, None), *arrays)
+        assert_close(ours, theirs, "float64")
+
+
+@pytest.mark.parametrize("conv", [blocked_conv, canonical_conv])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("image,kernel,stride,padding", GEOMETRIES[:3], ids=str)
+@pytest.mark.parametrize(
+    "image,kernel,stride,padding", [*GEOMETRIES[:3], ((2 * GROUP, 4, 4), (3, 3), 1, None)], ids=str
+)
 def test_narrow_dtypes_are_kept_and_agree_within_their_rounding(
-    dtype, image, kernel, stride, padding
+    dtype, conv, image, kernel, stride, padding
 ):
     arrays = example(image, kernel, stride, padding, dtype)
-    ours = value_and_gradients(lambda x, w: canonical_conv(x, w, stride, padding), *arrays)
+    ours = value_and_gradients(lambda x, w: conv(x, w, stride, padding), *arrays)
     theirs = value_and_gradients(lambda x, w: reference(x, w, stride, padding), *arrays)
     assert_close(ours, theirs, dtype)
+
+
+def test_blocked_gradients_are_the_same_where_devices_share_the_batch():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    shared = jax.NamedSharding(mesh, jax.P("data"))
+    with jax.enable_x64(True):
+        x, w, ct = example((2 * GROUP, 5, 6), (3, 3), 1, None, "float64")
+        alone = value_and_gradients(blocked_conv, x, w, ct)
+        x, ct = jax.device_put((x, ct), shared)
+        ours = jax.jit(functools.partial(value_and_gradients, blocked_conv))(x, w, ct)
+        assert_close(ours, alone, "float64")
+        assert ours[1].sharding == shared
 
 
 def chain(conv, x, kernels, ct):
@@ -98,12 +141,13 @@ def chain(conv, x, kernels, ct):
     return jax.grad(loss, (0, 1))(x, kernels)
 
 
+@pytest.mark.parametrize("conv", [blocked_conv, canonical_conv])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float64"])
-def test_inside_a_scan_the_gradients_are_those_of_lax(dtype):
+def test_inside_a_scan_the_gradients_are_those_of_lax(dtype, conv):
     with jax.enable_x64(dtype == "float64"):
         x, w, ct = example((2, 5, 6), (3, 3), 1, None, dtype, features=3)
         kernels = jnp.stack([w, w * 2, w[::-1]])
-        ours = jax.jit(functools.partial(chain, canonical_conv))(x, kernels, ct)
+        ours = jax.jit(functools.partial(chain, conv))(x, kernels, ct)
         theirs = jax.jit(functools.partial(chain, native_conv))(x, kernels, ct)
         assert_close(ours, theirs, dtype)
 
@@ -124,29 +168,31 @@ def test_inside_a_scan_strided_gradients_are_those_outside(stride):
         assert_close(inside, [jnp.stack(pair) for pair in zip(*outside, strict=True)], "float64")
 
 
-def test_a_batch_of_kernels_under_vmap_gives_each_its_own_gradient():
+@pytest.mark.parametrize("conv", [blocked_conv, canonical_conv])
+def test_a_batch_of_kernels_under_vmap_gives_each_its_own_gradient(conv):
     with jax.enable_x64(True):
-        x, w, ct = example((2, 5, 6), (3, 3), 2, None, "float64")
+        x, w, ct = example((2 * GROUP, 5, 6), (3, 3), 2, None, "float64")
         kernels = jnp.stack([w, w * w])
 
         def gradients(conv, w):
             return jax.vjp(lambda x, w: conv(x, w, 2), x, w)[1](ct)
 
-        ours = jax.vmap(functools.partial(gradients, canonical_conv))(kernels)
+        ours = jax.vmap(functools.partial(gradients, conv))(kernels)
         theirs = jax.vmap(functools.partial(gradients, native_conv))(kernels)
         assert_close(ours, theirs, "float64")
 
 
 def compiled_layouts(conv):
     """Dimension labels of every convolution in a compiled gradient of a scan, on CPU."""
-    x, w, ct = example((2, 7, 6), (3, 3), 1, None, "float32", features=3)
+    x, w, ct = example((2 * GROUP, 7, 6), (3, 3), 1, None, "float32", features=3)
     kernels = jnp.stack([w, w])
     compiled = jax.jit(functools.partial(chain, conv)).lower(x, kernels, ct).compile()
     return re.findall(r"dim_labels=([^,\s]+)", compiled.as_text())
 
 
-def test_on_cpu_the_gradients_in_a_scan_are_compiled_in_the_canonical_layout():
-    layouts = compiled_layouts(canonical_conv)
+@pytest.mark.parametrize("conv", [blocked_conv, canonical_conv])
+def test_on_cpu_the_gradients_in_a_scan_are_compiled_in_the_canonical_layout(conv):
+    layouts = compiled_layouts(conv)
     assert len(layouts) >= 3
     assert set(layouts) == {"b01f_01io->b01f"}
 
@@ -157,31 +203,32 @@ def test_on_cpu_native_gradients_in_a_scan_are_not_canonical():
     assert set(compiled_layouts(native_conv)) != {"b01f_01io->b01f"}
 
 
-def cuda_convolutions(conv):
-    """The convolutions of a gradient in a program lowered for CUDA, without operand names."""
-    x, w, ct = example((2, 7, 6), (3, 3), 2, None, "float32")
+def cuda_convolutions(conv, stride):
+    """The convolutions of value and gradients lowered for CUDA, without operand names."""
+    x, w, ct = example((2 * GROUP, 7, 6), (3, 3), stride, None, "float32")
 
-    def gradients(x, w, ct):
-        return jax.vjp(lambda x, w: conv(x, w, 2), x, w)[1](ct)
+    def both(x, w, ct):
+        return value_and_gradients(lambda x, w: conv(x, w, stride), x, w, ct)
 
-    text = jax.jit(gradients).trace(x, w, ct).lower(lowering_platforms=("cuda",)).as_text()
+    text = jax.jit(both).trace(x, w, ct).lower(lowering_platforms=("cuda",)).as_text()
     return sorted(re.findall(r"stablehlo\.convolution\([^)]*\)(.*)", text))
 
 
-def test_lowered_for_cuda_the_gradients_are_the_convolutions_of_lax():
-    ours = cuda_convolutions(canonical_conv)
-    # The forward's values are not asked for: dx and dw remain.
-    assert len(ours) >= 2
-    assert ours == cuda_convolutions(native_conv)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("conv", [blocked_conv, canonical_conv])
+def test_lowered_for_cuda_the_convolutions_are_those_of_lax(conv, stride):
+    ours = cuda_convolutions(conv, stride)
+    assert len(ours) == 3
+    assert ours == cuda_convolutions(native_conv, stride)
 
 
-@pytest.mark.parametrize("impl", ["canonical", "native"])
+@pytest.mark.parametrize("impl", ["blocked", "canonical", "native"])
 def test_a_map_that_no_window_fits_is_refused(impl):
     with pytest.raises(UsageError, match="2x3 map padded by 1 and 1 is smaller than its 5x5"):
         CONVOLUTIONS[impl](jnp.ones((1, 2, 3, 1)), jnp.ones((5, 5, 1, 1)), 1, 1)
 
 
-@pytest.mark.parametrize("impl", ["canonical", "native"])
+@pytest.mark.parametrize("impl", ["canonical", "native"])  # the forward of `blocked` rounds else
 @pytest.mark.parametrize("size,stride", [(1, 1), (3, 2), (7, 2)])
 def test_the_layer_pads_both_sides_by_half_its_kernel(impl, size, stride):
     layer = Conv(features=4, size=size, stride=stride, impl=impl)
@@ -210,5 +257,7 @@ def test_the_kernel_is_he_normal_over_fan_out_and_not_truncated():
 
 
 def test_an_unknown_implementation_is_a_usage_error_that_lists_the_known():
-    with pytest.raises(UsageError, match=r"'winograd' is unknown; there are: canonical, native"):
+    with pytest.raises(
+        UsageError, match=r"'winograd' is unknown; there are: blocked, canonical, native"
+    ):
         Conv(features=4, impl="winograd").init(jax.random.key(0), jnp.ones((1, 5, 5, 3)))
