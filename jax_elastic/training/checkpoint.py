@@ -25,12 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 from orbax.checkpoint.path import atomicity
 
 from jax_elastic.errors import UsageError, first_few
 from jax_elastic.training.experiment import check_schema
-from jax_elastic.training.processes import is_first
+from jax_elastic.training.processes import first_with, is_first
 from jax_elastic.training.seal import SealedPath, changes, read_seal
 
 T = TypeVar("T")
@@ -210,7 +209,7 @@ class Checkpoints:
         except Exception as error:
             kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
             reason = kind + str(error).partition("\n")[0]
-        process = _first_process(bool(reason))
+        process = first_with(bool(reason))
         if process is None:
             return found
         self._damaged.add(step)
@@ -263,15 +262,6 @@ def _read_meta(directory: Path) -> Meta:
     if not isinstance(meta, dict):
         raise ValueError("meta/metadata is no JSON object")
     return meta
-
-
-def _first_process(failed: bool) -> int | None:
-    """The first process on which something failed, the same answer on all; None if on none.
-
-    All processes must call it: this is where they come to one decision.
-    """
-    found = np.flatnonzero(multihost_utils.process_allgather(np.array(failed)))
-    return int(found[0]) if found.size else None
 
 
 def _item_of(path: str) -> str:

@@ -5,10 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.summary import scalar
-
 
 class EventFiles:
     """The event files of a run, one for each time that it was started.
@@ -19,7 +15,7 @@ class EventFiles:
 
     def __init__(self, directory: Path):
         self._directory = directory
-        self._writer: EventsWriter | None = None
+        self._writer: Any = None  # tensorboardX's EventsWriter
         self._first = 0
 
     def start(self, step: int) -> None:
@@ -33,6 +29,10 @@ class EventFiles:
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Adds the numbers of a metric row as ``KIND/NAME`` and hands them to the system."""
+        # Imported here, for it imports PyTorch where that is installed.
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
         writer = self._writer or self._open()
         for name, value in row.items():
             # A bool is an int, too.
@@ -48,7 +48,10 @@ class EventFiles:
             self._writer.close()
             self._writer = None
 
-    def _open(self) -> EventsWriter:
+    def _open(self) -> Any:
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
         self._directory.mkdir(parents=True, exist_ok=True)
         # Names hold the second only, and a file of the same name would be overwritten.
         self._writer = EventsWriter(str(self._directory / "events"), f".{time.time_ns()}")

@@ -37,9 +37,15 @@ def agree(value: T) -> T:
 
 def any_of(asked: bool) -> bool:
     """Whether at least one process asks; collective."""
+    return first_with(asked) is not None
+
+
+def first_with(asked: bool) -> int | None:
+    """The first process that asks, None if none does; collective."""
     if jax.process_count() == 1:
-        return asked
-    return bool(np.any(multihost_utils.process_allgather(np.bool_(asked))))
+        return 0 if asked else None
+    found = np.flatnonzero(multihost_utils.process_allgather(np.bool_(asked)))
+    return int(found[0]) if found.size else None
 
 
 def wait_for_all(name: str) -> None:

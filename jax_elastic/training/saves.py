@@ -96,6 +96,9 @@ class Saves:
           NonFiniteLossError: it holds a NaN or an infinity.
         """
         self._check(state, progress)
+        if self._best is not None:
+            # The meta of this one names it, and a kill may come between the two.
+            self._best.wait()
         items = {"variables": state.variables, "opt_state": state.opt_state}
         if state.ema:
             items["ema"] = state.ema

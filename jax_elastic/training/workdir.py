@@ -40,8 +40,7 @@ def claim(workdir: Path, experiment: Experiment) -> None:
     """
     if workdir.exists() and not workdir.is_dir():
         raise UsageError(f"--workdir={workdir} is a file", "a directory, or a name for a new one")
-    begun = any((workdir / CHECKPOINTS).glob("*"))
-    if begun and (workdir / CONFIG).exists():
+    if newest_step(workdir) is not None and (workdir / CONFIG).exists():
         check_same(read_config(workdir), experiment, str(workdir))
     wait_for_all("claim: looked")  # so that none finds what the first has already written
     if is_first():
