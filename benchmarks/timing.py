@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -62,6 +63,11 @@ class Ratio:
             "kept": None if self.most is None else ratio <= self.most,
             "rounds": len(ratios),
         }
+
+
+def load() -> dict[str, float]:
+    """`load`: processes that wanted a core in the last minute, this one's threads among them."""
+    return {"load": os.getloadavg()[0]}
 
 
 def rows(ratios: Sequence[Ratio], seconds: Mapping[str, Floats]) -> list[dict[str, Any]]:

@@ -10,9 +10,17 @@ from jax_elastic.errors import UsageError
 
 
 def define(values: flags.FlagValues) -> None:
-    """Defines `--platform` and `--compilation_cache`."""
+    """Defines `--platform`, `--cpu_devices` and `--compilation_cache`."""
     flags.DEFINE_string(
         "platform", None, "cpu, gpu or tpu; the best there is by default", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "cpu_devices",
+        None,
+        "devices that the CPU counts as; with one per core training is faster, and its numbers "
+        "differ in the last bits",
+        lower_bound=1,
+        flag_values=values,
     )
     flags.DEFINE_string(
         "compilation_cache",
@@ -37,6 +45,8 @@ def configure(values: flags.FlagValues, deterministic: bool = False) -> None:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_gpu_deterministic_ops"
     if values.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", values.compilation_cache)
+    if values.cpu_devices is not None:
+        jax.config.update("jax_num_cpu_devices", values.cpu_devices)
     wanted = values.platform
     if wanted not in (None, "cpu", "gpu", "tpu"):
         raise UsageError(f"unknown platform {wanted!r}", "cpu, gpu or tpu")
