@@ -57,14 +57,23 @@ def test_a_batch_is_the_same_in_x64_mode(images, labels, config):
     )
 
 
-@pytest.mark.parametrize("config", [CONFIG, EVERYTHING], ids=["crop and flip", "everything"])
-def test_a_batch_is_the_same_on_one_device_and_on_eight(images, labels, config):
+# Crops and flips move pixels. A mean of two images may be rounded once or twice, as the compiler
+# fuses it; another draw would differ by more than 1e-2.
+@pytest.mark.parametrize(
+    "config,tolerance",
+    [(CONFIG, 0), (EVERYTHING, 2e-6)],
+    ids=["crop and flip", "everything"],
+)
+def test_a_batch_is_the_same_on_one_device_and_on_eight(images, labels, config, tolerance):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     whole = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     arrays = jax.device_put((images, labels), whole)
     sharded = batch_of(*arrays, jax.device_put(IDS, rows), 0, config)
-    jax.tree.map(np.testing.assert_array_equal, sharded, batch_of(images, labels, IDS, 0, config))
+    expected = batch_of(images, labels, IDS, 0, config)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=tolerance), sharded, expected
+    )
 
 
 def test_a_batch_has_the_documented_types_and_shapes(images, labels):
