@@ -101,6 +101,25 @@ def test_without_augmentation_a_batch_is_the_normalised_images(images, labels):
     np.testing.assert_allclose(batch["image"], expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("fields", [{"cutout": 3}, {"mixup": 0.4}], ids=["cutout", "mixup"])
+def test_a_batch_is_cropped_flipped_cut_out_and_mixed_in_turn(images, labels, fields):
+    config = dataclasses.replace(CONFIG, **fields)
+    crop_key, flip_key, hole_key, mix_key = jax.random.split(jax.random.key(0), 4)
+    moved = random_flip(random_crop(jnp.asarray(images[IDS]), crop_key, config.pad), flip_key)
+    cut = cutout(normalise(moved, config), hole_key, config.cutout)
+    one_hot = tuple(jnp.eye(n)[labels[IDS, level]] for level, n in enumerate(CLASSES))
+    expected = mixup(cut, one_hot, mix_key, config.mixup)
+    found = batch_of(images, labels, IDS, 0, config)
+    # One program rounds in other places than several do.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=2e-6),
+        (found["image"], found["targets"]),
+        expected,
+    )
+    without = batch_of(images, labels, IDS, 0)["image"]
+    assert np.abs(found["image"] - without).max() > 0.1
+
+
 def test_normalising_to_bfloat16_rounds_the_float32_result(images):
     found = normalise(jnp.asarray(images), CONFIG, jnp.bfloat16)
     np.testing.assert_array_equal(
