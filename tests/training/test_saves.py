@@ -3,6 +3,7 @@
 import asyncio
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jax_elastic.training.checkpoint import Checkpoints
@@ -18,8 +19,8 @@ SPANS = spans((Phase("only", 1, "base", 0.1, batch_size=16),), 160)
 PROGRESS = Progress(step=4, phase=0, seconds=1.5, best=Best(0.5, 4))
 
 
-def state(value=1.0):
-    params, stats = {"dense": {"kernel": jnp.full((2, 2), value)}}, {"bn": {"mean": jnp.zeros(2)}}
+def state():
+    params, stats = {"dense": {"kernel": jnp.ones((2, 2))}}, {"bn": {"mean": jnp.zeros(2)}}
     return TrainState(params, stats, (jnp.ones(2),), jnp.int32(4), jnp.uint32(0))
 
 
@@ -51,10 +52,13 @@ def test_the_best_lies_on_disk_before_a_newest_one_names_it(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("kind", ["save", "save_best"])
-def test_a_state_that_is_not_finite_is_not_saved(tmp_path, kind):
+@pytest.mark.parametrize("field", ["params", "stats", "opt_state", "ema"])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_state_that_is_not_finite_is_not_saved(tmp_path, kind, field, value):
+    bad = state()._replace(**{field: {"kernel": jnp.array([1, value])}})
     with (
         saves(tmp_path) as open_saves,
         pytest.raises(NonFiniteLossError, match="the state is not finite after step 4"),
     ):
-        getattr(open_saves, kind)(state(float("nan")), PROGRESS)
+        getattr(open_saves, kind)(bad, PROGRESS)
     assert not [path for path in tmp_path.glob("*/*") if path.name.isdecimal()]
