@@ -66,6 +66,23 @@ def test_a_process_that_does_not_write_makes_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_writing_imports_no_tensorflow():
-    program = "import sys, jax_elastic.training.events; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+WRITE = """
+import sys
+from pathlib import Path
+from jax_elastic.training.events import EventFiles
+
+sys.path.insert(0, sys.argv[1])
+events = EventFiles(Path(sys.argv[2]))
+events.append({"kind": "train", "step": 2, "loss": 0.5})
+events.close()
+sys.exit("tensorflow" in sys.modules)
+"""
+
+
+def test_writing_imports_no_tensorflow(tmp_path):
+    # An empty one, for what is not installed could not be imported anyway.
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "tensorflow.py").touch()
+    directories = [str(tmp_path / name) for name in ("modules", "events")]
+    assert subprocess.run([sys.executable, "-c", WRITE, *directories]).returncode == 0
+    assert scalars(tmp_path / "events") == [("train/loss", 2, 0.5)]
