@@ -14,7 +14,7 @@ from jax_elastic.evaluation.figures import save_figure
 from jax_elastic.evaluation.plots_run import draw_run
 from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import format_table
-from jax_elastic.training.workdir import load_variables, read_config
+from jax_elastic.training.workdir import check_class_names, load_variables, read_config
 
 ABOUT = """\
 Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots
@@ -31,6 +31,7 @@ def main(argv: list[str]) -> None:
     experiment = read_config(workdir)
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
     dataset = load_data(experiment.data, values.split)
+    check_class_names(meta, dataset)
     evaluator = Evaluator(
         experiment.network,
         dataset,
@@ -41,13 +42,15 @@ def main(argv: list[str]) -> None:
     )
     found = evaluator(variables)
     where = {"data": experiment.data.name, "split": values.split, "step": meta["step"]}
+    where["checkpoint"] = values.checkpoint
     rows = [{**where, **row} for row in found.rows]
     kind = "" if values.checkpoint == "newest" else f"-{values.checkpoint}"
     json = of_split(workdir, f"eval{kind}", values.split, ".json")
     write_json(values.json or json, "eval", rows)
     if values.json == "-":
         return
-    print(f"{workdir}, step {meta['step']}: {len(found.opened)} rows on the {values.split} split")
+    step = f"step {meta['step']}{', the best' if values.checkpoint == 'best' else ''}"
+    print(f"{workdir}, {step}: {len(found.opened)} rows on the {values.split} split")
     print(format_table(found.rows))
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"

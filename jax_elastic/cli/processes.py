@@ -1,11 +1,15 @@
 """The flags by which several processes join to train one network."""
 
 import os
+import socket
+import time
 
 import jax
 from absl import flags
 
 from jax_elastic.errors import UsageError
+
+_PATIENCE = 300.0  # seconds, as long as JAX waits for the others
 
 
 def define(values: flags.FlagValues) -> None:
@@ -50,9 +54,11 @@ def join(values: flags.FlagValues) -> None:
         if given == (None, None, None):
             return
         _check(*given)
+    if values.process_id and values.coordinator:
+        _reach(values.coordinator)
     try:
         jax.distributed.initialize(values.coordinator, values.num_processes, values.process_id)
-    # What a cluster does not tell is a ValueError, an address that nobody answers a RuntimeError.
+    # What a cluster does not tell is a ValueError, a second call a RuntimeError.
     except (ValueError, RuntimeError) as error:
         raise UsageError(
             f"the processes cannot join: {str(error).splitlines()[0]}",
@@ -74,6 +80,27 @@ def _check(coordinator: str | None, processes: int | None, process: int | None) 
         raise UsageError(
             f"--process_id={process} is too large", f"0 to {processes - 1}, of --num_processes"
         )
+
+
+def _reach(coordinator: str) -> None:
+    """Waits until process 0 listens. JAX would end this process without an error to catch.
+
+    Raises:
+      UsageError: nobody answers within `_PATIENCE` seconds.
+    """
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=_PATIENCE).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise UsageError(
+                    f"nobody answers at --coordinator={coordinator}: {error}",
+                    next_step="start process 0 there, or give the address that it listens at",
+                ) from error
+        time.sleep(0.2)
 
 
 def _number(variable: str) -> int | None:

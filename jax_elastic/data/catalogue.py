@@ -20,7 +20,6 @@ FILE_FORMAT = "array_record"  # the one format that gives random access without 
 _TFDS = (
     "with TensorFlow and what else TFDS's command takes (pip install -e '.[prepare]'), run: tfds"
 )
-_SECONDS = 30.0  # to wait for an answer of the server before it counts as silent
 
 
 def read_catalogue(

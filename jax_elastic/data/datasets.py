@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import math
 import os
 from typing import Any
@@ -69,6 +70,11 @@ class DataConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise UsageError(f"data.{name} {value!r} is not a whole number of pixels >= 0")
+        if self.cutout > min(self.image_shape[:2]):
+            raise UsageError(
+                f"data.cutout {self.cutout} is larger than images of {self.image_shape[:2]}",
+                "the side of a square within them",
+            )
         if not 0 <= self.mixup < math.inf:
             raise UsageError(f"data.mixup {self.mixup} is no alpha", "0 for none, or more")
         channels = self.image_shape[-1]
@@ -103,6 +109,14 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything but the name, as hex digits."""
+        digest = hashlib.sha256(repr((self.classes, self.class_names, self.images.shape)).encode())
+        digest.update(np.ascontiguousarray(self.images).data)
+        digest.update(np.ascontiguousarray(self.labels).data)
+        return digest.hexdigest()
 
     def take(self, ids: npt.NDArray[Any]) -> "Dataset":
         """The images at `ids` (indices or a mask), in that order."""

@@ -9,14 +9,15 @@ from jax_elastic.data.without_tensorflow import able_to_prepare
 from jax_elastic.errors import UsageError
 
 DOWNLOADED = ("cifar10", "cifar100")  # each made of one archive
-_PATIENCE = 30.0  # seconds in which a server answers, or counts as silent
+_ANSWER = 30.0  # seconds in which a server answers, or counts as silent
 
 
 def download_and_prepare(builder: Any, file_format: str) -> None:
     """Prepares a set with its true builder; says so on standard error, for it takes minutes.
 
-    An archive that was put into `downloads/manual` of the data directory, or that TFDS has
-    fetched before, is not fetched again; TFDS compares its checksum with the published one.
+    An archive that was put into `downloads/manual` of the data directory is not fetched; TFDS
+    compares its checksum with the published one, as after a download. Nor is one that TFDS has
+    fetched before, which it trusts.
 
     Args:
       builder: of TFDS, of a set in `DOWNLOADED` that is not prepared.
@@ -77,5 +78,5 @@ def _reach(url: str) -> None:
     """Raises at once what TFDS, without a network, would raise after three minutes of trying."""
     import requests
 
-    with requests.get(url, stream=True, timeout=_PATIENCE) as answer:
+    with requests.get(url, stream=True, timeout=_ANSWER) as answer:
         answer.raise_for_status()

@@ -10,7 +10,11 @@ from jax_elastic.elastic.family import Array, Variables
 
 PyTree = Any
 RAMP = 10
-"""The decay is at most (1 + step) / (RAMP + step): a young average forgets where it began."""
+"""The decay is at most (1 + step) / (RAMP + step): a young average forgets where it began.
+
+Steps are those of the phase, so that it also forgets, soon after a phase has begun, what a phase
+before left untrained.
+"""
 
 
 def moving_average(
@@ -25,7 +29,7 @@ def moving_average(
       average: of the steps before, a tree like `variables`.
       variables: after this step.
       decay: in [0, 1).
-      step: steps done before this one, int ().
+      step: steps of the phase done before this one, int ().
 
     References:
       Polyak and Juditsky 1992; the ramp is that of TensorFlow's ExponentialMovingAverage.

@@ -29,7 +29,7 @@ from jax_elastic.training.log import Dispatch, Log
 from jax_elastic.training.mesh import check_batch_size, make_mesh, replicated
 from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Span, make_optimizer, spans
-from jax_elastic.training.processes import any_of, is_first, say, silent
+from jax_elastic.training.processes import agree, any_of, is_first, say, silent
 from jax_elastic.training.profiling import Profiler, step_range
 from jax_elastic.training.saves import Progress, Saves
 from jax_elastic.training.state import TrainState
@@ -111,7 +111,7 @@ class _Run:
         self.clock = Clock()
         self.validation = Validation(experiment, validate, self.metrics, self.report)
         # Class names, so that predictions need no data set.
-        facts = {"class_names": data.class_names}
+        facts = {"class_names": list(data.class_names), "data": data.fingerprint}
         self.saves = Saves(workdir, experiment.runtime.keep, self.mesh, self.spans, facts)
         steps, last = step_range(experiment.profile_steps), self.spans[-1].stop
         self.profiler = Profiler(steps, last, workdir / PROFILE, self.report)
@@ -125,6 +125,9 @@ class _Run:
                 f"the network has {classes} classes, {data.name} has {data.classes}",
                 next_step="set the classes of config.network to the data's",
             )
+        own = list(bytes.fromhex(data.fingerprint))
+        if any_of(agree(own) != own):
+            raise UsageError(f"the processes do not read the same {data.name}")
         params = jax.eval_shape(self._init, np.uint32(0)).params
         for phase in self.experiment.phases_run:
             check_batch_size(phase.batch_size, self.mesh, phase.name, phase.accumulate)
@@ -228,9 +231,8 @@ class _Run:
 
     def _program(self, span: Span) -> Chunk:
         experiment, optimizer = self.experiment, make_optimizer(span)
-        step = make_step(
-            experiment.network, span.phase, optimizer, experiment.form, experiment.ema_decay
-        )
+        network, form, decay = experiment.network, experiment.form, experiment.ema_decay
+        step = make_step(network, span.phase, optimizer, form, decay, span.start)
         return make_chunk(step, experiment.data, experiment.network.classes, self.mesh)
 
     def _compile(self, chunk: Chunk, state: TrainState, portion: Portion) -> TrainState:

@@ -86,6 +86,11 @@ class Phase:
             value = getattr(self, name)
             if not 0 <= value < math.inf:
                 raise UsageError(f"{name} {value} of phase {self.name!r} is negative or not finite")
+        if self.momentum >= 1:
+            raise UsageError(f"momentum {self.momentum} of phase {self.name!r} is not below 1")
+        if self.nesterov and (self.optimizer == "adam" or not self.momentum):
+            what = f"nesterov of phase {self.name!r} has no momentum to act on"
+            raise UsageError(what, 'optimizer="sgd" with a momentum above 0')
         if not 0 < self.decay <= 1:
             raise UsageError(f"decay {self.decay} of phase {self.name!r} is not in (0, 1]")
         if not 0 <= self.label_smoothing < 1:

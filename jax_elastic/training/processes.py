@@ -4,13 +4,12 @@ Every process runs the same program on its own devices; JAX makes one mesh of al
 process decides must be decided alike by all, or they wait for each other for ever.
 """
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-
-T = TypeVar("T")
 
 
 def is_first() -> bool:
@@ -28,11 +27,14 @@ def silent(line: str) -> None:
     del line
 
 
-def agree(value: T) -> T:
-    """The first process's numbers, a pytree, in all of them; collective."""
-    if jax.process_count() == 1:
-        return value
-    return jax.tree.map(_like, value, multihost_utils.broadcast_one_to_all(value))  # type: ignore[no-any-return]
+def agree(numbers: Sequence[float]) -> list[float]:
+    """The first process's numbers, bit for bit, in all of them; collective."""
+    # As bytes: without x64 mode the devices would round them to float32.
+    own = np.frombuffer(np.asarray(numbers, np.float64).tobytes(), np.uint8)
+    if jax.process_count() == 1 or not len(own):
+        return list(numbers)
+    agreed = np.asarray(multihost_utils.broadcast_one_to_all(own))
+    return [float(number) for number in np.frombuffer(agreed.tobytes(), np.float64)]
 
 
 def any_of(asked: bool) -> bool:
@@ -57,8 +59,3 @@ def wait_for_all(name: str) -> None:
 def local(tree: Any) -> Any:
     """The copy of replicated arrays that lies on this process's first device."""
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
-
-
-def _like(value: Any, agreed: Any) -> Any:
-    """A broadcast array as the Python number that it was."""
-    return type(value)(agreed) if isinstance(value, bool | int | float) else agreed

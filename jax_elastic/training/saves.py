@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from jax_elastic.errors import UsageError
 from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract
 from jax_elastic.training.log import diverged
 from jax_elastic.training.mesh import put, replicated
@@ -42,7 +43,8 @@ class Saves:
       keep: how many of the newest are kept.
       mesh: where restored states are put.
       spans: the phases of the run.
-      facts: what the meta of every checkpoint says of the run.
+      facts: JSON values that the meta of every checkpoint has, and has to have where a run
+        goes on.
     """
 
     def __init__(self, workdir: Path, keep: int, mesh: Mesh, spans: tuple[Span, ...], facts: Meta):
@@ -73,7 +75,11 @@ class Saves:
         return self._newest.finished()
 
     def restore(self, fresh: TrainState) -> tuple[TrainState, Progress] | None:
-        """The newest whole state, if there is any; `fresh` gives its shapes and the seed."""
+        """The newest whole state, if there is any; `fresh` gives its shapes and the seed.
+
+        Raises:
+          UsageError: see `Checkpoints.restore`; or the training set is another one by now.
+        """
         found = self._newest.restore(lambda meta: self._targets(meta, fresh))
         if found is None:
             return None
@@ -135,6 +141,14 @@ class Saves:
 
     def _targets(self, meta: Meta, fresh: TrainState) -> Items:
         """What a checkpoint of the phase in `meta` holds, as shapes with shardings."""
+        # Older checkpoints lack some.
+        changed = [name for name, fact in self._facts.items() if meta.get(name, fact) != fact]
+        if changed:
+            raise UsageError(
+                f"the training set is not the one of checkpoint {meta['step']}: it has "
+                f"{'other classes' if 'class_names' in changed else 'other images or labels'}",
+                next_step="put it back as it was, or choose another --workdir",
+            )
         span = self._spans[int(meta["phase"])]
         trainable, _ = partition(fresh.params, span.phase.trainable)
         opt_state = jax.eval_shape(make_optimizer(span).init, trainable)

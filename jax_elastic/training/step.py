@@ -35,12 +35,13 @@ def make_step(
     optimizer: optax.GradientTransformation,
     form: Form,
     ema_decay: float = 0.0,
+    start: int = 0,
 ) -> Step:
     """The step of a phase: (state, batch, draws) -> (state, sums); pure, to be jitted.
 
     Gate noise and the like come from (seed, step, slot of the draw). `sums` holds what the
     family's loss reports and ``loss``, the sum over draws. A moving average that the state has is
-    moved by `ema_decay`.
+    moved by `ema_decay`; the phase begins at step `start` of the run.
     """
 
     def step(state: TrainState, batch: Batch, draws: Draws) -> tuple[TrainState, Sums]:
@@ -71,7 +72,7 @@ def make_step(
             step=state.step + 1,
         )
         if state.ema:
-            moved = moving_average(state.ema, new.variables, ema_decay, state.step)
+            moved = moving_average(state.ema, new.variables, ema_decay, state.step - start)
             new = new._replace(ema=moved)
         return new, {**aux.sums, "loss": (value, jnp.ones_like(value))}
 

@@ -17,7 +17,10 @@ from jax_elastic.training.processes import agree, local
 from jax_elastic.training.state import TrainState
 
 Validate = Callable[[Variables], Mapping[str, float]]
-"""Variables on one device -> numbers for the metrics, `SCORE` among them."""
+"""Variables on one device -> numbers for the metrics, `SCORE` among them.
+
+The variables lie in memory that the next step takes over: copy what is to be kept.
+"""
 
 SCORE = "score"
 """What is best where it is highest: the mean top-1 over the rows of the evaluation."""

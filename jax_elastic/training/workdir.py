@@ -1,6 +1,7 @@
 """The directory of a run: its resolved config, checkpoints, metrics and profile."""
 
 import json
+import secrets
 from pathlib import Path
 from typing import Literal
 
@@ -8,12 +9,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.family import Family, Variables
-from jax_elastic.errors import UsageError
+from jax_elastic.errors import UsageError, first_few
 from jax_elastic.files import replace_file
 from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract
 from jax_elastic.training.experiment import Experiment, check_same, from_config, to_config
-from jax_elastic.training.processes import is_first, wait_for_all
+from jax_elastic.training.processes import agree, any_of, is_first, wait_for_all
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -46,7 +48,28 @@ def claim(workdir: Path, experiment: Experiment) -> None:
     if is_first():
         text = json.dumps(to_config(experiment), indent=2) + "\n"
         replace_file(workdir / CONFIG, text.encode())
+    _check_shared(workdir)
+
+
+def _check_shared(workdir: Path) -> None:
+    """Refuses a workdir that is not the same directory for all processes.
+
+    Raises:
+      UsageError: in all of them.
+    """
+    (number,) = agree([secrets.randbelow(2**32)])
+    token = workdir / f".shared-{number:.0f}"
+    if is_first():
+        token.touch()
     wait_for_all("claim: written")
+    unseen = any_of(not token.exists())
+    if is_first():
+        token.unlink()
+    if unseen:
+        raise UsageError(
+            f"--workdir={workdir} is not the same directory for all processes",
+            "one on a file system that all of them see",
+        )
 
 
 def read_config(workdir: Path) -> Experiment:
@@ -69,6 +92,21 @@ def read_config(workdir: Path) -> Experiment:
         return from_config(values)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from None
+
+
+def check_class_names(meta: Meta, dataset: Dataset) -> None:
+    """Refuses a set whose classes are not those that a checkpoint was trained on.
+
+    Raises:
+      UsageError: their names or their order differ.
+    """
+    # Older checkpoints have none.
+    trained = tuple(meta.get("class_names", dataset.class_names))
+    if trained != dataset.class_names:
+        raise UsageError(
+            f"{dataset.name} has the classes {first_few(dataset.class_names)}",
+            f"those of the training set: {first_few(trained)}",
+        )
 
 
 def newest_step(workdir: Path) -> int | None:

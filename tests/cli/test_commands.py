@@ -1,5 +1,6 @@
 """The command line from flags to files, in this process, with the smallest run there can be."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -33,6 +34,19 @@ def test_the_best_checkpoint_is_evaluated_into_files_of_its_own(workdir: Path) -
     (best,) = (path.name for path in (workdir / "best").glob("[0-9]*"))
     assert row["step"] == int(best)
     assert (workdir / "plots-best").is_dir()
+
+
+def test_a_set_whose_classes_are_called_otherwise_is_not_evaluated(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def renamed(config: DataConfig, split: str) -> Dataset:
+        names = tuple("abcdefghij")
+        return dataclasses.replace(load_data(config, split), class_names=names)
+
+    monkeypatch.setattr("jax_elastic.cli.eval_command.load_data", renamed)
+    assert run(["eval", f"--workdir={workdir}", "--platform=cpu"]) == 2
+    told = "digits has the classes a, b, c, d, e and 5 more; those of the training set: 0, 1, 2"
+    assert told in capsys.readouterr().err
 
 
 def test_training_reads_no_test_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

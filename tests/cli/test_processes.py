@@ -15,7 +15,9 @@ import pytest
 from tiny_run import DIGITS
 
 import jax_elastic
-from jax_elastic.cli import run
+from jax_elastic.cli import processes, run
+from jax_elastic.cli.flags import parse
+from jax_elastic.errors import UsageError
 from jax_elastic.training.metrics import MetricsFile
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -55,14 +57,14 @@ def start(workdir, devices, *flags):
     )
 
 
-def finish(*processes):
+def finish(*started):
     """What each printed; all must succeed."""
     try:
-        outputs = [process.communicate(timeout=300) for process in processes]
+        outputs = [process.communicate(timeout=300) for process in started]
     finally:
-        for process in processes:
+        for process in started:
             process.kill()
-    codes = [process.returncode for process in processes]
+    codes = [process.returncode for process in started]
     assert not any(codes), outputs
     return [out for out, _ in outputs]
 
@@ -128,14 +130,12 @@ def test_one_of_two_processes_writes_the_metrics(single, together):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-def test_what_two_processes_saved_is_gone_on_with_by_one_or_two(
-    processes, single, together, tmp_path
-):
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_two_processes_saved_is_gone_on_with_by_one_or_two(count, single, together, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(together[0], workdir)
     shutil.rmtree(workdir / "checkpoints" / str(STEPS))
-    outputs = train_together(workdir) if processes == 2 else finish(start(workdir, 1))
+    outputs = train_together(workdir) if count == 2 else finish(start(workdir, 1))
     assert f"resuming at step 10 of {STEPS}" in outputs[0]
     assert_equal_networks(loaded(workdir), loaded(single))
 
@@ -155,6 +155,65 @@ def test_both_processes_stop_at_one_step_when_one_of_them_is_asked_to(tmp_path):
     steps = {re.search(r"stopped at step (\d+)", text)[1] for text in told}
     (step,) = steps
     assert (tmp_path / "run" / "checkpoints" / step).is_dir()
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_see_the_same_workdir_are_refused(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"--coordinator=127.0.0.1:{free.getsockname()[1]}"
+    both = (coordinator, "--num_processes=2")
+    two = [start(tmp_path / str(i), 1, *both, f"--process_id={i}") for i in range(2)]
+    told = [process.communicate(timeout=120)[1] for process in two]
+    assert [process.returncode for process in two] == [2, 2]
+    assert all("is not the same directory for all processes" in text for text in told)
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """What JAX is asked to join, instead of joining it."""
+    asked = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *values: asked.append(values))
+    return asked
+
+
+def join_with(*flags):
+    processes.join(parse(list(flags), processes.define, ""))
+
+
+def test_the_environment_may_say_what_flags_say(monkeypatch, joined):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "10.0.0.2:8476")
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "4")
+    monkeypatch.setenv("JAX_PROCESS_ID", "0")
+    join_with()
+    join_with("--num_processes=8")
+    assert joined == [("10.0.0.2:8476", 4, 0), ("10.0.0.2:8476", 8, 0)]
+
+
+def test_a_cluster_may_say_all_of_it(joined):
+    join_with("--distributed")
+    assert joined == [(None, None, None)]
+
+
+def test_without_any_of_it_a_process_trains_alone(joined):
+    join_with()
+    assert joined == []
+
+
+def test_a_number_of_the_environment_that_is_none_is_refused(monkeypatch):
+    monkeypatch.setenv("JAX_PROCESS_ID", "first")
+    with pytest.raises(UsageError, match="JAX_PROCESS_ID=first of the environment is no number"):
+        join_with()
+
+
+def test_a_coordinator_that_nobody_listens_at_is_an_error_of_one_line(monkeypatch, joined):
+    monkeypatch.setattr(processes, "_PATIENCE", 0.0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"nobody answers at --coordinator={address}"):
+            join_with(f"--coordinator={address}", "--num_processes=2", "--process_id=1")
+    assert joined == []
 
 
 @pytest.mark.parametrize(

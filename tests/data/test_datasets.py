@@ -186,6 +186,7 @@ def test_a_failure_to_prepare_is_not_hidden(fresh_dir, monkeypatch):
         ({"pad": -1}, r"data\.pad -1"),
         ({"pad": 1.5}, r"data\.pad 1\.5"),
         ({"cutout": -2}, r"data\.cutout -2 is not a whole number of pixels"),
+        ({"cutout": 9}, r"data\.cutout 9 is larger than images of \(8, 8\)"),
         ({"mixup": -0.2}, r"data\.mixup -0\.2 is no alpha"),
         ({"mean": ()}, r"data\.mean has 0 values"),
         ({"mean": (0.5, 0.5)}, r"data\.mean has 2 values and data\.std 1"),

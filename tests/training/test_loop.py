@@ -340,6 +340,23 @@ def test_a_workdir_may_be_claimed_again_with_another_runtime(tmp_path):
     assert workdirs.read_config(tmp_path).runtime.save_every == 7
 
 
+@pytest.mark.parametrize(
+    "change,told",
+    [
+        (lambda data: {"class_names": ("zero", *data.class_names[1:])}, "other classes"),
+        (lambda data: {"labels": 9 - data.labels}, "other images or labels"),
+        (lambda data: {"images": 255 - data.images}, "other images or labels"),
+    ],
+    ids=["class_names", "labels", "images"],
+)
+def test_a_run_does_not_go_on_over_another_training_set(whole_toy, monkeypatch, change, told):
+    data = load(DATA, "train")
+    other = dataclasses.replace(data, **change(data))
+    monkeypatch.setattr("jax_elastic.training.loop.load", lambda config, split: other)
+    with pytest.raises(UsageError, match=f"not the one of checkpoint {STEPS}: it has {told}"):
+        run(toy(), whole_toy.workdir)
+
+
 def test_a_workdir_of_another_config_is_refused_and_left_alone(tmp_path):
     workdirs.claim(tmp_path, urnet())
     (tmp_path / "checkpoints" / "1").mkdir(parents=True)

@@ -167,6 +167,12 @@ def test_what_does_not_decay_is_chosen_by_its_path():
     assert updates["bn"] == {"scale": 0, "bias": 0}
 
 
+@pytest.mark.parametrize("fields", [{"optimizer": "adam"}, {"momentum": 0.0}], ids=str)
+def test_nesterov_without_a_momentum_is_refused(fields):
+    with pytest.raises(UsageError, match="nesterov of phase 'only' has no momentum to act on"):
+        phase(nesterov=True, **fields)
+
+
 def test_a_pattern_that_no_parameter_decays_by_is_refused():
     (found,) = spans((phase(weight_decay=0.1, decayed="weight"),), 100)
     with pytest.raises(UsageError, match="decayed 'weight' matches no parameter"):
@@ -176,6 +182,7 @@ def test_a_pattern_that_no_parameter_decays_by_is_refused():
 @pytest.mark.parametrize(
     "field,value,message",
     [
+        ("momentum", 1.0, "momentum 1.0 of phase 'only' is not below 1"),
         ("label_smoothing", 1.0, "label_smoothing 1.0 of phase 'only' is not in [0, 1)"),
         ("accumulate", 0, "accumulate 0 of phase 'only' is not positive"),
         ("epochs", 0, "epochs 0 of phase 'only' is not positive"),
