@@ -10,9 +10,11 @@ import pytest
 from warm import cast, random_batch, some_draws, warmed
 
 from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.elastic.family import Aux
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
+from jax_elastic.training.accumulate import accumulate
 from jax_elastic.training.phases import Phase, make_optimizer, spans
 from jax_elastic.training.state import TrainState
 from jax_elastic.training.step import make_step
@@ -63,6 +65,19 @@ def test_batch_norm_sees_each_part_by_itself_and_its_statistics_are_updated_once
     np.testing.assert_allclose(own["mean"], other["mean"], rtol=1e-9, atol=1e-12)
     assert (own["var"] <= other["var"]).all()
     assert (own["var"] < other["var"]).any()
+
+
+def test_every_part_draws_with_a_key_of_its_own():
+    parts = 4
+
+    def grads(batch, key):
+        """One number drawn, at the place of the part that the images are of."""
+        drawn = jax.random.normal(key) * jax.nn.one_hot(batch["image"][0], parts)
+        return (jnp.zeros(()), Aux({}, {})), drawn
+
+    batch = {"image": jnp.arange(BATCH) % parts}
+    _, drawn = accumulate(grads, batch, jax.random.key(0), parts)
+    assert len(set(drawn.tolist())) == parts
 
 
 def test_parts_that_are_not_equal_are_refused():
