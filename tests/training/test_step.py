@@ -27,12 +27,12 @@ NETWORK = URNet(ResNet((1,), width=4), p=0.5)
 class Run:
     """The program of a phase on some devices, and what it reads."""
 
-    def __init__(self, devices, step=None, network=NETWORK):
-        self.network = network
+    def __init__(self, devices, step=None, network=NETWORK, ema_decay=0.0):
+        self.network, self.averaged = network, ema_decay > 0
         mesh = make_mesh(jax.devices()[:devices])
         self.everywhere, self.split = replicated(mesh), sharded(mesh, axis=1)
         self.optimizer = make_optimizer(SPAN)
-        step = step or make_step(network, SPAN.phase, self.optimizer, "sliced")
+        step = step or make_step(network, SPAN.phase, self.optimizer, "sliced", ema_decay)
         self.chunk = make_chunk(step, DataConfig(), network.classes, mesh)
         generator = np.random.default_rng(0)
         images = generator.integers(256, size=(SIZE, 8, 8, 1), dtype=np.uint8)
@@ -46,7 +46,9 @@ class Run:
             params, stats = self.network.init(key, jnp.zeros((1, 8, 8, 1))).values()
             return TrainState(params, stats, self.optimizer.init(params), jnp.int32(0), seed)
 
-        return jax.jit(init, out_shardings=self.everywhere)(np.uint32(seed))
+        state = jax.jit(init, out_shardings=self.everywhere)(np.uint32(seed))
+        average = jax.tree.map(jnp.copy, state.variables) if self.averaged else ()
+        return state._replace(ema=average)
 
     def reads(self, k=K, first=0):
         """The ids and draws of a dispatch of k steps."""
@@ -72,16 +74,22 @@ def one():
     return Run(1)
 
 
-def test_a_dispatch_takes_over_the_memory_of_the_state(one):
-    old = one.fresh()
-    new, _, _ = one(old)
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old.params))
+@pytest.fixture(scope="module", params=[0.0, 0.9], ids=["plain", "averaged"])
+def either(one, request):
+    """Without a moving average and with one."""
+    return Run(1, ema_decay=request.param) if request.param else one
+
+
+def test_a_dispatch_takes_over_the_memory_of_the_state(either):
+    old = either.fresh()
+    new, _, _ = either(old)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves((old.params, old.ema)))
     assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(new))
 
 
-def test_the_compiled_program_writes_every_leaf_of_the_state_over_the_old_one(one):
-    state = one.fresh()
-    program = one.compiled(state)
+def test_the_compiled_program_writes_every_leaf_of_the_state_over_the_old_one(either):
+    state = either.fresh()
+    program = either.compiled(state)
     leaves = jax.tree.leaves(state)
     assert program.memory_analysis().alias_size_in_bytes == sum(leaf.nbytes for leaf in leaves)
     # Output number i lies where input number i lay.
