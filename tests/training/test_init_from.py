@@ -16,6 +16,7 @@ from jax_elastic.elastic.registry import FAMILIES
 from jax_elastic.errors import UsageError
 from jax_elastic.training import workdir as workdirs
 from jax_elastic.training.checkpoint import tree_hash
+from jax_elastic.training.ema import moving_average
 from jax_elastic.training.experiment import Experiment, Runtime
 from jax_elastic.training.init_from import match_leaves
 from jax_elastic.training.loop import train
@@ -163,6 +164,18 @@ def test_a_network_without_gates_drops_those_of_the_checkpoint(gated, tmp_path):
     assert len(found.row["dropped"]) == GATE_LEAVES
     assert found.lines[1].startswith(
         "8 leaves of that network are not here and are dropped: params/"
+    )
+
+
+def test_the_moving_average_begins_at_the_weights_that_were_taken(base, tmp_path):
+    more = experiment(
+        Plain(BACKBONE), phase("more", 1, "base"), init_from=str(base.workdir), ema_decay=0.9
+    )
+    state = run(more, tmp_path)
+    expected = moving_average(base.variables, state.variables, 0.9, np.int32(0))
+    # Float32 roundings of a mean.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), state.ema, expected
     )
 
 
