@@ -13,6 +13,7 @@ from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.datasets import DataConfig, load
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.training import workdir as workdirs
 from jax_elastic.training.checkpoint import tree_hash
 from jax_elastic.training.ema import moving_average
@@ -26,11 +27,17 @@ DATA, BATCH, STEPS = DataConfig(), 16, 6
 RUNTIME = Runtime(log_every=1, save_every=2, validate_every=1)
 
 
-def experiment(**fields):
-    epochs = STEPS * BATCH / len(load(DATA, "train"))
-    phase = Phase("only", epochs, "base", 0.1, batch_size=BATCH)
+NETWORK = Plain(ResNet((1,), width=4))
+
+
+def phase(name="only", steps=STEPS):
+    epochs = steps * BATCH / len(load(DATA, "train"))
+    return Phase(name, epochs, "base", 0.1, batch_size=BATCH)
+
+
+def experiment(*phases, **fields):
     settings = {"data": DATA, "runtime": RUNTIME, "steps_per_dispatch": 4, **fields}
-    return Experiment(network=Plain(ResNet((1,), width=4)), phases=(phase,), **settings)
+    return Experiment(network=NETWORK, phases=phases or (phase(),), **settings)
 
 
 class Judge:
@@ -67,9 +74,18 @@ def test_the_best_is_the_first_of_the_highest_scores(scores):
 
 
 def test_validation_does_not_change_training(judged, tmp_path):
-    _, _, state = judged
-    silent = run(experiment(), tmp_path)
-    assert tree_hash(state.variables) == tree_hash(silent.variables)
+    evaluator = Evaluator(NETWORK, load(DATA, "validation"), DATA)
+
+    def validate(variables):
+        return {"score": evaluator(variables).rows[0]["top1"]}
+
+    silent = run(experiment(), tmp_path / "silent")
+    evaluated = run(experiment(), tmp_path / "evaluated", validate)
+    for state in (evaluated, judged[2]):
+        assert tree_hash(state.variables) == tree_hash(silent.variables)
+    *_, last = MetricsFile(tmp_path / "evaluated" / "metrics.jsonl").rows()
+    assert (last["kind"], last["step"]) == ("validation", STEPS)
+    assert last["score"] == validate(silent.variables)["score"]
 
 
 def test_the_best_checkpoint_is_kept_beside_the_newest(judged):
@@ -103,6 +119,25 @@ def test_training_ends_when_patience_does_and_is_not_taken_up_again(tmp_path):
     state = run(impatient, tmp_path, judge, again.append)
     assert (int(state.step), judge.seen) == (4, [])
     assert again[-1] == lines[-1]
+
+
+def test_the_step_at_which_patience_ends_has_a_checkpoint(tmp_path):
+    judge = Judge(0.3, 0.2, 0.1)
+    run(experiment(patience=2), tmp_path, judge)
+    # Nothing else saves at step 3.
+    assert (tmp_path / "checkpoints" / "3").is_dir()
+    _, newest, _ = workdirs.load(tmp_path)
+    assert tree_hash(newest) == tree_hash(judge.seen[2])
+
+
+def test_no_later_phase_is_begun_once_patience_has_ended(tmp_path):
+    made = experiment(phase("first", steps=2), phase("second", steps=2), patience=1)
+    state = run(made, tmp_path, Judge(0.3, 0.2))
+    assert steps_validated(tmp_path) == [1, 2]
+    rows = MetricsFile(tmp_path / "metrics.jsonl").rows()
+    assert {row["phase"] for row in rows} == {"first"}
+    # The optimizer is that of the first phase: that of the second would begin with zeros.
+    assert any(np.any(leaf) for leaf in jax.tree.leaves(state.opt_state))
 
 
 class Interrupted(Exception):
@@ -148,7 +183,8 @@ def test_when_to_validate_may_change_where_it_decides_nothing(patience, refused)
 @pytest.fixture(scope="module")
 def averaged(tmp_path_factory):
     """A run that keeps a moving average, and its judge, who sees it."""
-    workdir, judge = tmp_path_factory.mktemp("averaged"), Judge()
+    workdir = tmp_path_factory.mktemp("averaged")
+    judge = Judge(0.1, 0.2, 0.4, 0.3, 0.4, 0.2)
     return workdir, judge, run(experiment(ema_decay=0.3), workdir, judge)
 
 
@@ -172,6 +208,12 @@ def test_what_is_loaded_is_the_moving_average(averaged):
     _, variables, _ = workdirs.load(workdir)
     assert tree_hash(variables) == tree_hash(judge.seen[-1]) == tree_hash(state.ema)
     assert tree_hash(variables) != tree_hash(state.variables)
+
+
+def test_the_best_checkpoint_holds_the_moving_average(averaged):
+    workdir, judge, _ = averaged
+    _, best, _ = workdirs.load(workdir, "best")
+    assert tree_hash(best) == tree_hash(judge.seen[2])
 
 
 def test_a_restart_does_not_change_the_moving_average(averaged, tmp_path):
