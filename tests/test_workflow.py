@@ -32,3 +32,11 @@ def test_a_nightly_job_tests_the_newest_jax():
     assert WORKFLOW[True]["schedule"]
     assert "schedule" in JOBS["newest-jax"]["if"]
     assert any("--upgrade --pre jax" in step.get("run", "") for step in JOBS["newest-jax"]["steps"])
+
+
+def test_a_nightly_job_tests_the_data_sets_with_tensorflow():
+    assert "schedule" in JOBS["with-tensorflow"]["if"]
+    commands = " ".join(step.get("run", "") for step in JOBS["with-tensorflow"]["steps"])
+    (path,) = re.findall(r"pytest -m slow (\S+)", commands)
+    assert (ROOT / path).exists()
+    assert "install tensorflow" in commands
