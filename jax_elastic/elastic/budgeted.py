@@ -15,11 +15,14 @@ from jax_elastic.elastic.family import (
     Draw,
     Prediction,
     PyTree,
+    Segment,
     Variables,
     When,
 )
 from jax_elastic.elastic.losses import masked_mean, masked_sum
 from jax_elastic.elastic.plain import Plain, classification
+from jax_elastic.elastic.points import BLOCKS, check_point, with_fixed_blocks
+from jax_elastic.elastic.runs import predict_by_segments
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import FULL, Subnet
 
@@ -144,15 +147,37 @@ class Budgeted(Plain, abc.ABC):
         budget: Array | float | None,
         key: Array | None = None,
     ) -> tuple[Prediction, ...]:
-        """See `Family`."""
-        if budget is None:
-            raise UsageError("this network needs a budget", "a scalar in [0, 1]")
+        """See `Family`; the points of `jax_elastic.elastic.points` are run by their segments."""
         if self.random and key is None:
             raise UsageError("the gates of this network are random", "keys (B,), one per image")
+        own = [subnet in self.subnets for subnet in subnets]
+        full = self._predict_full(variables, images, budget, key) if any(own) else None
+        return tuple(
+            full if full and is_own else predict_by_segments(self, variables, images, subnet, budget, key)
+            for is_own, subnet in zip(own, subnets, strict=True)
+        )
+
+    def _predict_full(
+        self, variables: Variables, images: Array, budget: Array | float | None, key: Array | None
+    ) -> Prediction:
+        if budget is None:
+            raise UsageError("this network needs a budget", "a scalar in [0, 1]")
         # Float32 also under x64: 0.6 must be the number that the draws and the engines pass.
         asked = Asked(jnp.asarray(budget, jnp.float32), self.test_noise(key))
-        found = self.gated_forward(variables, images, asked, "running")
-        return tuple(self.prediction(found) for _ in subnets)
+        return self.prediction(self.gated_forward(variables, images, asked, "running"))
+
+    def check(self, subnet: Subnet) -> None:
+        """See `Family`: `full`, and the points of `jax_elastic.elastic.points`."""
+        check_point(subnet, self.subnets, self.backbone.num_blocks)
+
+    def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
+        """What decides before the first block, if anything does; stem, blocks and head."""
+        found = (*self.plan(), *super().segments(subnet))
+        return with_fixed_blocks(found, subnet) if subnet.axis == BLOCKS else found
+
+    def plan(self) -> tuple[Segment, ...]:
+        """Segments that add ``plan``, gate logits (B, N), to the carry; none by default."""
+        return ()
 
     def prediction(self, found: GatedForward) -> Prediction:
         """What a forward at test says; every gate is 0 or 1."""

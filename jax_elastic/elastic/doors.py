@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from jax_elastic.elastic.family import Family, Variables
+from jax_elastic.elastic.points import own_budget
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
 
@@ -39,8 +40,13 @@ def _is_count(path: tuple[Any, ...]) -> bool:
     return getattr(path[-1], "key", None) == "count"
 
 
-def check_budget(network: Family, budget: float | None) -> None:
+def check_budget(network: Family, budget: float | None, subnet: Subnet | None = None) -> None:
     """Refuses a budget that the network cannot take, and a missing one that it needs.
+
+    Args:
+      network: the family.
+      budget: the share of the blocks to spend, or None.
+      subnet: the operating point, where it is known: some imply a budget.
 
     Raises:
       UsageError: the budget is outside [0, 1], missing, or given to a network without one.
@@ -53,6 +59,8 @@ def check_budget(network: Family, budget: float | None) -> None:
             )
         return
     if budget is None:
+        if subnet is not None and own_budget(subnet) is not None:
+            return
         raise UsageError(
             "this network needs a budget",
             "the share of its blocks to spend, in [0, 1]",

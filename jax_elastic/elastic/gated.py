@@ -31,8 +31,13 @@ class GatedBlock(nn.Module):
         return nn.relu(self.shortcut(x, "running") + self.residual(x, "running"))
 
     def skip(self: ResidualBlock, x: Array) -> Array:
-        """The block with its gate at 0."""
-        return nn.relu(self.shortcut(x, "running"))
+        """The block with its gate at 0: x (B, H, W, C) is what a ReLU gave.
+
+        Where the shortcut is the identity, x itself is handed on: another ReLU changes nothing,
+        and engines see that there is nothing to compute.
+        """
+        shortcut = self.shortcut(x, "running")
+        return x if shortcut is x else nn.relu(shortcut)
 
 
 class PlannedBlock(GatedBlock):

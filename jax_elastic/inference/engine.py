@@ -2,47 +2,56 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jax_elastic.elastic.doors import check_budget, check_statistics
-from jax_elastic.elastic.family import Array, Carry, Family, GatedCode, Prediction, Variables
-from jax_elastic.elastic.segments import first_carry
+from jax_elastic.elastic.family import Array, Family, Prediction, Variables
+from jax_elastic.elastic.points import BLOCKS, capacity, own_budget, passing
+from jax_elastic.elastic.runs import Run, stack_runs
 from jax_elastic.errors import UsageError
-from jax_elastic.inference.runs import Gates, Run, run_segments, stack_runs
-from jax_elastic.inference.sequential import sequential
+from jax_elastic.inference.auto import Auto, Calibrated, Chooser, Fixed, Prepared, gated_blocks
+from jax_elastic.inference.calibrate import Inputs
+from jax_elastic.inference.program import PROGRAMS, program
+from jax_elastic.inference.ways import Bucketed, Compacted, Gathered, Masked, SkippingWay
 from jax_elastic.subnet import Subnet
-
-PyTree = Any
 
 
 class Engine:
     """A network ready to predict; built by `build_engine`.
 
-    An operating point is prepared when it is first asked for; jit's cache does the rest.
+    An operating point is prepared when it is first asked for. One program serves all budgets and
+    all patterns of gates of a point and batch size; a bounded number of both is kept.
 
     Args:
       network: the family.
       variables: its arrays.
-      gated: how it goes through a gated segment, see `run_segments`.
+      name: in `ENGINES`.
+      chooser: of the way through gated segments.
       subnets: operating points to prepare now.
+
+    Attributes:
+      name: as given.
     """
 
     def __init__(
         self,
         network: Family,
         variables: Variables,
-        gated: Callable[..., Any],
+        name: str,
+        chooser: Chooser,
         subnets: Sequence[Subnet] = (),
     ):
-        self._network, self._variables = network, variables
-        self._run = _program(gated)
-        self._prepared: dict[Subnet, tuple[tuple[Run, ...], tuple[PyTree, ...]]] = {}
+        self.name = name
+        self._network, self._variables, self._chooser = network, variables, chooser
+        self._prepared = functools.lru_cache(PROGRAMS)(self._prepare)
         for subnet in subnets:
-            self._prepare(subnet)
+            self._prepared(subnet)
+
+    @property
+    def why(self) -> str:
+        """What was chosen in the calls so far, and why: a line for each choice."""
+        return self._chooser.why
 
     def __call__(
         self,
@@ -62,7 +71,8 @@ class Engine:
           keys: (B,), one `jax.random` key per image, for networks whose gates are random.
 
         Returns:
-          The prediction; its gate logits are the network's own even where `gates` replaced them.
+          The prediction; its gate logits are the network's own even where `gates` replaced them,
+          and 1 or -1 where the operating point lets a share of the batch pass.
 
         Raises:
           UsageError: an empty batch, a wrong subnet or budget, gates or keys of another shape, or
@@ -76,14 +86,40 @@ class Engine:
                 "floats",
                 "normalise them as in training: jax_elastic.data.augment.normalise",
             )
-        check_budget(self._network, budget)
+        point = subnet or self._network.subnets.fullest
+        check_budget(self._network, budget, point)
         self._check_keys(keys, len(images))
-        runs, owns = self._prepare(subnet or self._network.subnets.fullest)
-        blocks = sum(run.length for run in runs if run.role == "gated")
-        if gates is not None and gates.shape != (len(images), blocks):
-            raise UsageError(f"gates have shape {gates.shape}", f"({len(images)}, {blocks}) here")
-        asked = None if budget is None else jnp.float32(budget)
-        return self._run(runs, owns, images, asked, gates, keys)
+        runs, owns = self._prepared(point)
+        _check_gates(gates, point, runs, len(images))
+        inputs = self._inputs(images, point, budget, keys)
+        way = self._way(point, inputs)
+        return program(runs, way, capacity(point))(owns, images, inputs.budget, gates, keys)
+
+    def way(
+        self,
+        images: Array,
+        subnet: Subnet | None = None,
+        budget: float | None = None,
+        keys: Array | None = None,
+    ) -> SkippingWay:
+        """How a call with these arguments goes through gated segments; they are not checked."""
+        point = subnet or self._network.subnets.fullest
+        return self._way(point, self._inputs(images, point, budget, keys))
+
+    def _way(self, subnet: Subnet, inputs: Inputs) -> SkippingWay:
+        share = capacity(subnet)
+        if self.name != "masked" and share is not None:
+            return Gathered(passing(share, len(inputs.images)))
+        prepared = self._prepared(subnet)
+        if not gated_blocks(prepared[0]) or share is not None:
+            return Masked()
+        return self._chooser(prepared, subnet, inputs)
+
+    def _inputs(
+        self, images: Array, subnet: Subnet, budget: float | None, keys: Array | None
+    ) -> Inputs:
+        asked = own_budget(subnet) if budget is None else budget
+        return Inputs(images, None if asked is None else jnp.float32(asked), keys)
 
     def _check_keys(self, keys: Array | None, size: int) -> None:
         shape = None if keys is None else keys.shape
@@ -95,64 +131,52 @@ class Engine:
                 f"pass jax.random.split(jax.random.key(0), {size})" if wanted else "leave keys out",
             )
 
-    def _prepare(self, subnet: Subnet) -> tuple[tuple[Run, ...], tuple[PyTree, ...]]:
-        if subnet not in self._prepared:
-            check_statistics(self._network, self._variables, subnet)
-            self._prepared[subnet] = stack_runs(self._network.segments(subnet), self._variables)
-        return self._prepared[subnet]
+    def _prepare(self, subnet: Subnet) -> Prepared:
+        check_statistics(self._network, self._variables, subnet)
+        prepared = stack_runs(self._network.segments(subnet), self._variables)
+        if self.name == "static" and gated_blocks(prepared[0]):
+            raise UsageError(
+                f"engine static cannot run {subnet}, where gates decide for each image",
+                f"points without gates, such as {BLOCKS}:1,0,...",
+                "or another engine",
+            )
+        return prepared
 
 
-@functools.cache  # engines of one kind share what they compile
-def _program(gated: Callable[..., Any]) -> Callable[..., Prediction]:
-    return jax.jit(partial(_predict, gated=gated), static_argnums=0)
+def _check_gates(gates: Array | None, subnet: Subnet, runs: Sequence[Run], size: int) -> None:
+    if gates is None:
+        return
+    if capacity(subnet) is not None:
+        raise UsageError(f"gates were given, but {subnet} decides which images pass")
+    if gates.shape != (size, gated_blocks(runs)):
+        raise UsageError(f"gates have shape {gates.shape}", f"({size}, {gated_blocks(runs)}) here")
 
 
-def _predict(
-    runs: tuple[Run, ...],
-    owns: tuple[PyTree, ...],
-    images: Array,
-    budget: Array | None,
-    gates: Gates,
-    keys: Array | None,
-    gated: Callable[..., Any],
-) -> Prediction:
-    budgets = None if budget is None else jnp.broadcast_to(budget, len(images))
-    carry = first_carry(images, budgets, keys)
-    carry, logits = run_segments(runs, owns, carry, budget, gates, gated)
-    return Prediction(carry["logits"], logits, carry.get("choice"))
-
-
-def masked(code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
-    """Both ways for every image, then one of them: the oracle of the engines that skip.
-
-    Args:
-      code: the segment's computation.
-      own: its arrays.
-      carry: per-image arrays.
-      opened: bool (B,).
-    """
-
-    def select(a: Array, b: Array) -> Array:
-        return jnp.where(opened.reshape(-1, *[1] * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(select, code.open(own, carry), code.skip(own, carry))  # type: ignore[no-any-return]
-
-
-ENGINES: dict[str, Callable[..., Carry]] = {"masked": masked, "sequential": sequential}
-"""Engine name -> how it goes through a gated segment."""
+ENGINES: dict[str, str] = {
+    "auto": "the quickest here, by short trials at the first call",
+    "masked": "computes every block and chooses afterwards: the oracle of the others",
+    "compacted": "gathers the open images of a block into micro-batches",
+    "sequential": "the same image by image",
+    "bucketed": "gathers the open images of a block into one of a few fixed sizes",
+    "static": "for operating points without gates: a program for each, nothing to decide",
+}
+"""Engine name -> what it does."""
 
 
 def build_engine(
     network: Family,
     variables: Variables,
-    engine: str = "masked",
+    engine: str = "auto",
     subnets: Sequence[Subnet] | None = None,
+    *,
+    batch_size: int | None = None,
+    usage: float | None = None,
 ) -> Engine:
-    """An engine for a trained network.
+    """An engine for a trained network; all compute the same function (law 1).
 
-    `masked` computes every block and chooses afterwards: the oracle of the others, and quick
-    where a batch is computed as fast as an image. `sequential` takes gated blocks image by image
-    and really skips the closed ones: for single images, and on CPUs. Both are exact.
+    `auto` and `compacted` calibrate themselves at the first call for an operating point and batch
+    size, which takes some seconds; `Engine.why` says what was found. Sums of floats may round
+    otherwise in another engine, and so after another calibration.
 
     Args:
       network: the family.
@@ -160,12 +184,26 @@ def build_engine(
       engine: a name in `ENGINES`.
       subnets: operating points to check and prepare now; None for the fullest. Others are
         prepared when they are first asked for.
+      batch_size: to calibrate for; None for that of each call.
+      usage: the share of the blocks that `auto` expects to be open; None for the budget, or where
+        there is none for what the first images open.
 
     Raises:
-      UsageError: an unknown engine or operating point, or one whose BN statistics were never
-        estimated.
+      UsageError: an unknown engine or operating point, one whose BN statistics were never
+        estimated, one with gates for `static`, or a batch size or usage out of range.
     """
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}", "one of " + ", ".join(ENGINES))
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size {batch_size} is not positive", "1 or more")
+    if usage is not None and not 0 <= usage <= 1:
+        raise UsageError(f"usage {usage:g} is no share of the blocks", "in [0, 1]")
+    choosers: dict[str, Callable[[], Chooser]] = {
+        "auto": lambda: Auto(network, variables, batch_size, usage),
+        "compacted": lambda: Calibrated(batch_size),
+        "sequential": lambda: Fixed(Compacted(default=1), "sequential: as asked"),
+        "bucketed": lambda: Fixed(Bucketed(), "bucketed: as asked"),
+    }
+    chooser = choosers.get(engine, lambda: Fixed(Masked(), f"{engine}: as asked"))()
     wanted = [network.subnets.fullest] if subnets is None else subnets
-    return Engine(network, variables, ENGINES[engine], wanted)
+    return Engine(network, variables, engine, chooser, wanted)

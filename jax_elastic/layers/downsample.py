@@ -25,5 +25,7 @@ def _window_sizes(n: int) -> np.ndarray:
 
 
 def pad_channels(x: Array, channels: int) -> Array:
-    """Appends zero channels: (..., C) -> (..., channels)."""
+    """Appends zero channels: (..., C) -> (..., channels); the same array if there are enough."""
+    if x.shape[-1] == channels:
+        return x
     return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, channels - x.shape[-1])])

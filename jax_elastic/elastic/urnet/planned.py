@@ -7,7 +7,6 @@ from jax_elastic.elastic.budgeted import Budgeted, GatedForward
 from jax_elastic.elastic.family import Array, BNMode, Segment, Variables
 from jax_elastic.elastic.gated import PLANNED_BLOCKS, PlannedBlockCode, TakePlanned
 from jax_elastic.elastic.segments import Take
-from jax_elastic.subnet import Subnet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +25,9 @@ class Planned(Budgeted, abc.ABC):
         logits, _, moments = self.forward(module, variables, images, bn, gates)
         return GatedForward(logits, gates, opened, moments)
 
-    def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
-        """The plan, then stem, blocks and head."""
-        return (self.plan_segment(), *super().segments(subnet))
+    def plan(self) -> tuple[Segment, ...]:
+        """See `Budgeted`."""
+        return (self.plan_segment(),)
 
     def block_segment(self, n: int) -> Segment:
         """See `Plain`; every block is gated by its column of the plan."""

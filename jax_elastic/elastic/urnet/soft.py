@@ -24,6 +24,7 @@ from jax_elastic.elastic.segments import Take
 from jax_elastic.elastic.urnet.conditional import Conditional, ConditionalBlock
 from jax_elastic.elastic.urnet.random_drop import RandomDrop, keep_logits
 from jax_elastic.elastic.urnet.urnet import URNet
+from jax_elastic.subnet import Subnet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,10 @@ class URNetSoft(URNet):
     """
 
     p: float = 1.0
+
+    def check(self, subnet: Subnet) -> None:
+        """See `Family`: every block always runs, so there is one operating point."""
+        self.subnets.check(subnet)
 
     def test_noise(self, key: Array | None) -> Array:
         """All are soft."""

@@ -1,0 +1,210 @@
+"""Runs of equal segments: their arrays are stacked and one scan goes through them.
+
+It keeps compile time constant in depth, as the stacked blocks of training do. How a gated segment
+is gone through is an argument: `masked` here, the ways that skip in `jax_elastic.inference`.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jax_elastic.elastic.family import (
+    Array,
+    Carry,
+    Code,
+    Family,
+    GatedCode,
+    Prediction,
+    Role,
+    Segment,
+    Variables,
+)
+from jax_elastic.elastic.points import capacity, highest, own_budget
+from jax_elastic.elastic.segments import first_carry
+from jax_elastic.subnet import Subnet
+
+PyTree = Any
+Gates = Array | None
+
+
+class Way(Protocol):
+    """How a batch goes through a gated segment; hashable."""
+
+    def __call__(self, code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
+        """Opens the segment for some images and takes the shortcut for the others.
+
+        Args:
+          code: the segment's computation.
+          own: its arrays.
+          carry: per-image arrays.
+          opened: bool (B,).
+        """
+        ...
+
+
+class Run(NamedTuple):
+    """Consecutive segments with the same code, role and shapes of arrays.
+
+    Attributes:
+      code: the computation they share.
+      role: their role.
+      length: how many they are; their arrays have a leading axis of that size if it is > 1.
+    """
+
+    code: Code
+    role: Role
+    length: int
+
+
+def stack_runs(
+    segments: Sequence[Segment], variables: Variables
+) -> tuple[tuple[Run, ...], tuple[PyTree, ...]]:
+    """Groups segments; returns the runs (hashable) and, for each, its arrays."""
+    taken = [(segment, segment.take(variables)) for segment in segments]
+
+    def kind(pair: tuple[Segment, PyTree]) -> Any:
+        segment, own = pair
+        return segment.code, segment.role, _shapes(own)
+
+    runs, owns = [], []
+    for (code, role, _), group in itertools.groupby(taken, key=kind):
+        arrays = [own for _, own in group]
+        runs.append(Run(code, role, len(arrays)))
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)
+        owns.append(stacked if len(arrays) > 1 else arrays[0])
+    return tuple(runs), tuple(owns)
+
+
+def _shapes(tree: PyTree) -> Any:
+    leaves, structure = jax.tree.flatten(tree)
+    return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+def run_segments(
+    runs: Sequence[Run],
+    owns: Sequence[PyTree],
+    carry: Carry,
+    budget: Array | None,
+    gates: Gates,
+    way: Way,
+    share: float | None = None,
+) -> tuple[Carry, Array | None]:
+    """Runs a network.
+
+    Args:
+      runs: from `stack_runs`.
+      owns: their arrays.
+      carry: from `first_carry`.
+      budget: () or None.
+      gates: bool (B, N) that replace the network's decisions, or None.
+      way: how to go through a gated segment.
+      share: of the batch that passes each gated segment, those of the highest gate logits; None
+        where each image decides for itself.
+
+    Returns:
+      The last carry, and the gate logits (B, N) or None without gated segments. Under a `share`
+      they are 1 and -1: what was decided.
+    """
+    logits: list[Array] = []
+    done = 0
+    for run, own in zip(runs, owns, strict=True):
+        code: Any = run.code
+
+        def one(carry: Carry, xs: PyTree, code: Any = code, role: Role = run.role) -> Any:
+            own, decided = xs
+            if role != "gated":
+                return code.open(own, carry), None
+            z = code.gate(own, carry, budget)
+            if share is not None:
+                z = jnp.where(highest(z, share), 1.0, -1.0).astype(z.dtype)
+            return way(code, own, carry, z >= 0 if decided is None else decided), z
+
+        decided = None
+        if run.role == "gated":
+            decided = None if gates is None else gates[:, done : done + run.length].T
+            done += run.length
+        stacked = own if run.length > 1 else jax.tree.map(lambda a: a[None], own)
+        carry, z = _repeat(one, carry, (stacked, decided), run.length)
+        if z is not None:
+            logits.append(z)
+    return carry, jnp.concatenate(logits).T if logits else None
+
+
+def _repeat(one: Any, carry: Carry, rows: PyTree, length: int) -> tuple[Carry, Array | None]:
+    """Applies `one` to each row; in a scan where the carry keeps its shapes."""
+
+    def row(i: int) -> PyTree:
+        return jax.tree.map(lambda a: a[i], rows)
+
+    after, _ = jax.eval_shape(one, carry, row(0))
+    if length > 1 and _shapes(after) == _shapes(carry):
+        found: tuple[Carry, Array | None] = lax.scan(one, carry, rows, length=length)
+        return found
+    logits = []
+    for i in range(length):
+        carry, z = one(carry, row(i))
+        logits.append(z)
+    return carry, None if logits[0] is None else jnp.stack(logits)
+
+
+def masked(code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
+    """Both ways for every image, then one of them: the oracle of the ways that skip.
+
+    See `Way`.
+    """
+
+    def select(a: Array, b: Array) -> Array:
+        return jnp.where(opened.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(select, code.open(own, carry), code.skip(own, carry))  # type: ignore[no-any-return]
+
+
+def predict_runs(
+    runs: Sequence[Run],
+    owns: Sequence[PyTree],
+    images: Array,
+    budget: Array | None,
+    gates: Gates,
+    keys: Array | None,
+    way: Way,
+    share: float | None = None,
+) -> Prediction:
+    """Predicts a batch; see `run_segments`.
+
+    Args:
+      runs: from `stack_runs`.
+      owns: their arrays.
+      images: (B, H, W, channels).
+      budget: () or (B,), or None.
+      gates: bool (B, N) that replace the network's decisions, or None.
+      keys: (B,), where the network is random.
+      way: how to go through a gated segment.
+      share: of the batch that passes each gated segment, or None.
+    """
+    budgets = None if budget is None else jnp.broadcast_to(budget, len(images))
+    carry = first_carry(images, budgets, keys)
+    carry, logits = run_segments(runs, owns, carry, budget, gates, way, share)
+    return Prediction(carry["logits"], logits, carry.get("choice"))
+
+
+def predict_by_segments(
+    network: Family,
+    variables: Variables,
+    images: Array,
+    subnet: Subnet,
+    budget: Array | float | None,
+    key: Array | None = None,
+) -> Prediction:
+    """`Family.predict` at one operating point, by its segments: both ways through each gated one.
+
+    A budget of None is the one that the point implies, if any.
+    """
+    runs, owns = stack_runs(network.segments(subnet), variables)
+    asked = own_budget(subnet) if budget is None else budget
+    # Float32 also under x64: 0.6 must be the number that the draws and the engines pass.
+    budgets = None if asked is None else jnp.asarray(asked, jnp.float32)
+    return predict_runs(runs, owns, images, budgets, None, key, masked, capacity(subnet))

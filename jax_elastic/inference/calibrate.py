@@ -1,0 +1,119 @@
+"""Which way through gated segments is quickest on this device: short trials, run in turn."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_elastic.elastic.family import Array, Carry
+from jax_elastic.elastic.runs import Run, run_segments
+from jax_elastic.elastic.segments import first_carry
+from jax_elastic.inference.timing import interleaved
+from jax_elastic.inference.ways import Compacted
+
+PyTree = Any
+ROUNDS = 5  # of each trial
+TRIED = 4  # blocks of a run that a trial goes through
+USAGE = 0.5  # of a trial
+MICRO_BATCHES = {"cpu": (4, 8, 16, 32)}  # images, by platform
+OTHER_MICRO_BATCHES = (16, 64, 256)  # where asking before each micro-batch costs more
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """What an engine is called with.
+
+    Attributes:
+      images: (B, H, W, channels).
+      budget: float32 (), or None.
+      keys: (B,), or None.
+    """
+
+    images: Array
+    budget: Array | None = None
+    keys: Array | None = None
+
+    def of_size(self, size: int) -> "Inputs":
+        """The same for another number of images: repeated, or cut off."""
+        places = np.arange(size) % len(self.images)
+        keys = None if self.keys is None else self.keys[places]
+        return Inputs(self.images[places], self.budget, keys)
+
+
+def micro_batches(runs: Sequence[Run], owns: Sequence[PyTree], inputs: Inputs) -> Compacted:
+    """The quickest micro-batch of each gated segment's code, for a batch that is half open.
+
+    Args:
+      runs: of a network at an operating point.
+      owns: their arrays.
+      inputs: of the batch size in question.
+    """
+    size = len(inputs.images)
+    tried = MICRO_BATCHES.get(jax.default_backend(), OTHER_MICRO_BATCHES)
+    sizes = sorted({min(micro, size) for micro in tried})
+    found: dict[Any, int] = {}
+    budgets = None if inputs.budget is None else jnp.broadcast_to(inputs.budget, size)
+    carry = first_carry(inputs.images, budgets, inputs.keys)
+    for run, own in zip(runs, owns, strict=True):
+        if run.role == "gated" and run.code not in found:
+            trial = partial(_trial, run, own, carry, inputs.budget)
+            found[run.code] = quickest({micro: trial(Compacted((), micro)) for micro in sizes})
+        carry = _like_next(run, own, carry)
+    return Compacted(tuple(found.items()))
+
+
+def quickest(trials: dict[int, Callable[[], object]]) -> int:
+    """The name of the trial of the least median; of one trial, without a run."""
+    if len(trials) == 1:
+        return next(iter(trials))
+    seconds = interleaved(trials, ROUNDS)
+    return min(seconds, key=lambda name: float(np.median(seconds[name])))
+
+
+def random_gates(size: int, blocks: int, usage: float) -> Array:
+    """Gates that are open with probability `usage`, seeded: bool (size, blocks)."""
+    drawn = np.random.default_rng(0).uniform(size=(size, blocks))
+    return jnp.asarray(drawn < usage)
+
+
+def _trial(
+    run: Run, own: PyTree, carry: Carry, budget: Array | None, way: Compacted
+) -> Callable[[], object]:
+    """Goes through the first blocks of a run."""
+    length = min(run.length, TRIED)
+    own = jax.tree.map(lambda a: a[:length], own) if run.length > 1 else own
+    if run.length > 1 and length == 1:
+        own = jax.tree.map(lambda a: a[0], own)
+    part = run._replace(length=length)
+    size = len(jax.tree.leaves(carry)[0])
+    gates = random_gates(size, length, USAGE)
+
+    @jax.jit
+    def through(own: PyTree, carry: Carry) -> Any:
+        return run_segments([part], [own], carry, budget, gates, way)
+
+    return lambda: jax.block_until_ready(through(own, carry))
+
+
+def _like_next(run: Run, own: PyTree, carry: Carry) -> Carry:
+    """Noise of the shapes that a run hands on; what it hands on unchanged stays."""
+    one = jax.tree.map(lambda a: a[0], own) if run.length > 1 else own
+    shapes = jax.eval_shape(run.code.open, one, carry)
+
+    def like(name: str, shape: Any) -> PyTree:
+        old = carry.get(name)
+        if old is not None and jax.eval_shape(lambda: old) == shape:
+            return old
+        return jax.tree.map(_noise, shape)
+
+    return {name: like(name, shape) for name, shape in shapes.items()}
+
+
+def _noise(shape: jax.ShapeDtypeStruct) -> Array:
+    # As after a ReLU: products with zeros would be as many, but numbers far from 1 take longer.
+    drawn = np.abs(np.random.default_rng(0).normal(size=shape.shape))
+    return jnp.asarray(drawn, shape.dtype)
