@@ -22,13 +22,14 @@ from absl import flags
 from benchmarks.command import run
 from benchmarks.dispatches import prepare
 from benchmarks.provenance import facts
-from benchmarks.timing import Floats, Ratio, load
+from benchmarks.timing import Ratio, load
 from benchmarks.train_step import STEPS, resnet
 from jax_elastic.cli.flags import parse
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import Column, format_table
+from jax_elastic.inference.timing import Floats
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.step import make_chunk
 

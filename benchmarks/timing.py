@@ -1,38 +1,14 @@
-"""Times of several things run in turn in one process: medians of paired ratios (noisy machines)."""
+"""Times run in turn as tables: medians of paired ratios, which is what noisy machines leave."""
 
 import dataclasses
-import gc
 import os
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from jax_elastic.evaluation.tables import Column
-
-Floats = npt.NDArray[np.float64]
-
-
-def interleaved(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Floats]:
-    """Seconds of each run in each round, (rounds,); every round runs all, in a turning order.
-
-    Args:
-      runs: each returns when its work is done; called once before to compile and warm up.
-      rounds: how often.
-    """
-    names = list(runs)
-    seconds = {name: np.zeros(rounds) for name in names}
-    for name in names:
-        runs[name]()
-    gc.collect()
-    for i in range(rounds):
-        for name in names[i % len(names) :] + names[: i % len(names)]:
-            begun = time.perf_counter()
-            runs[name]()
-            seconds[name][i] = time.perf_counter() - begun
-    return seconds
+from jax_elastic.inference.timing import Floats
 
 
 @dataclasses.dataclass(frozen=True)

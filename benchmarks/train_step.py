@@ -22,7 +22,7 @@ from absl import flags
 from benchmarks.command import run
 from benchmarks.dispatches import Run, dispatches, on_a_ready_made_batch
 from benchmarks.provenance import facts
-from benchmarks.timing import COLUMNS, Ratio, interleaved, load, rows
+from benchmarks.timing import COLUMNS, Ratio, load, rows
 from jax_elastic.cli.flags import parse, read_config
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
@@ -30,6 +30,7 @@ from jax_elastic.elastic.plain import Plain
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import format_table
+from jax_elastic.inference.timing import interleaved
 from jax_elastic.training.experiment import Experiment
 
 BATCH = 128

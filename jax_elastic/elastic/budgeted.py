@@ -150,11 +150,14 @@ class Budgeted(Plain, abc.ABC):
         """See `Family`; the points of `jax_elastic.elastic.points` are run by their segments."""
         if self.random and key is None:
             raise UsageError("the gates of this network are random", "keys (B,), one per image")
-        own = [subnet in self.subnets for subnet in subnets]
-        full = self._predict_full(variables, images, budget, key) if any(own) else None
+        full = None
+        if any(subnet in self.subnets for subnet in subnets):
+            full = self._predict_full(variables, images, budget, key)
         return tuple(
-            full if full and is_own else predict_by_segments(self, variables, images, subnet, budget, key)
-            for is_own, subnet in zip(own, subnets, strict=True)
+            full
+            if full is not None and subnet in self.subnets
+            else predict_by_segments(self, variables, images, subnet, budget, key)
+            for subnet in subnets
         )
 
     def _predict_full(

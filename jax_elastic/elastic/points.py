@@ -36,7 +36,7 @@ def check_point(subnet: Subnet, subnets: Space, blocks: int) -> None:
         if len(subnet.value) != blocks or any(value not in (0, 1) for value in subnet.value):
             raise UsageError(
                 f"operating point {subnet} does not fit this network",
-                f"{BLOCKS}: takes {blocks} numbers, 1 for each block that runs and 0 for the others",
+                f"{BLOCKS}: takes {blocks} numbers, 1 for each block that runs, 0 for the others",
             )
     elif subnet.axis == CAPACITY:
         if len(subnet.value) != 1 or not 0 < subnet.value[0] <= 1:
@@ -55,6 +55,11 @@ def check_point(subnet: Subnet, subnets: Space, blocks: int) -> None:
 def capacity(subnet: Subnet) -> float | None:
     """The share of a batch that passes each block; None where each image decides for itself."""
     return float(subnet.value[0]) if subnet.axis == CAPACITY else None
+
+
+def couples(subnet: Subnet) -> bool:
+    """Whether what an image gets depends on the other images of its batch."""
+    return subnet.axis == CAPACITY
 
 
 def own_budget(subnet: Subnet) -> float | None:
@@ -113,7 +118,9 @@ def with_fixed_blocks(segments: Sequence[Segment], subnet: Subnet) -> tuple[Segm
     for segment in segments:
         if segment.role == "gated":
             code: Any = segment.code
-            found.append(Segment(segment.name, code if next(opened) else ClosedCode(code), segment.take))
+            found.append(
+                Segment(segment.name, code if next(opened) else ClosedCode(code), segment.take)
+            )
         elif segment.role == "fixed":
             found.append(segment)
     return tuple(found)

@@ -32,7 +32,11 @@ Gates = Array | None
 
 
 class Way(Protocol):
-    """How a batch goes through a gated segment; hashable."""
+    """How a batch goes through a gated segment."""
+
+    def __hash__(self) -> int:
+        """Programs are remembered by it."""
+        ...
 
     def __call__(self, code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
         """Opens the segment for some images and takes the shortcut for the others.

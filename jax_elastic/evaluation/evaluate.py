@@ -20,6 +20,7 @@ from jax_elastic.data.datasets import DataConfig, Dataset
 from jax_elastic.data.order import padded_batches
 from jax_elastic.elastic.doors import check_budget, check_statistics
 from jax_elastic.elastic.family import Array, Family, Prediction, Variables
+from jax_elastic.elastic.points import couples, own_budget
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.subnet import Subnet
@@ -41,14 +42,16 @@ class Evaluation:
     """What an evaluator found.
 
     Attributes:
-      rows: one per budget and subnet; keys `subnet, n, top1, top1_ci95, top5 (from 20 classes),
-        blocks_total, blocks_mean, blocks_std, blocks_p99, macs_mean, macs_std, asked, achieved,
-        achieved_std, achieved_p99, tracking_error, reached` (error up to `REACHED`). Shares are
-        in [0, 1], MACs per image; std and p99 are over images. Keys of blocks and budgets are
-        None where there are none. Where blocks are weighted also `gate_mean, gate_std`, of the
-        weights over images and blocks. Where gates are random also `draws`, how often each image
-        was drawn (top1 is the mean, std and p99 are over images and draws), and `top1_draws_ci95`,
-        the interval that these draws alone leave (Student's t over the draws' accuracies).
+      rows: one per budget and subnet, and one per subnet that implies its budget; keys `subnet, n,
+        top1, top1_ci95, top5 (from 20 classes), blocks_total, blocks_mean, blocks_std, blocks_p99,
+        macs_mean, macs_std, asked, achieved, achieved_std, achieved_p99, tracking_error, reached`
+        (error up to `REACHED`). Shares are in [0, 1], MACs per image; std and p99 are over images.
+        Keys of blocks and budgets are None where there are none. Where blocks are weighted also
+        `gate_mean, gate_std`, of the weights over images and blocks. Where gates are random also
+        `draws`, how often each image was drawn (top1 is the mean, std and p99 are over images and
+        draws), and `top1_draws_ci95`, the interval that these draws alone leave (Student's t over
+        the draws' accuracies). Where the images of a batch compete also `batch_size`; the last
+        batch may be smaller.
       top1: per row float (n,), each image's hit, or its mean over the draws.
       opened: per row float (n, N), which blocks each image opened, or in which share of the
         draws; None without gates.
@@ -94,12 +97,11 @@ class Evaluator:
     ):
         self._network, self._dataset, self._data = network, dataset, data
         self._subnets = tuple(subnets or [network.subnets.fullest])
-        asked = network.budgets if budgets is None or len(budgets) == 0 else budgets
-        self._budgets: tuple[float | None, ...] = tuple(asked) or (None,)
         for subnet in self._subnets:
             network.check(subnet)
-        for budget in self._budgets:
-            check_budget(network, budget)
+        self._asked = _group(self._subnets, tuple(budgets or network.budgets) or (None,))
+        for budget, group in self._asked:
+            check_budget(network, budget, group[0])
         if draws < 2:
             raise UsageError(f"{draws} random draws give no interval", "2 or more")
         self._batch_size = batch_size
@@ -119,8 +121,9 @@ class Evaluator:
         for subnet in self._subnets:
             check_statistics(self._network, variables, subnet)
         found = Evaluation([], [], [], [], [])
-        for budget in self._budgets:
-            for subnet, images in zip(self._subnets, self._run(variables, budget), strict=True):
+        for budget, subnets in self._asked:
+            groups = zip(subnets, self._run(variables, budget, subnets), strict=True)
+            for subnet, images in groups:
                 opened, choice = images.opened, images.choice
                 macs = self._costs.of_images(subnet, images.top1.shape, opened, choice)
                 found.rows.append(self._row(subnet, budget, images, macs))
@@ -130,28 +133,34 @@ class Evaluator:
                 found.stages.append(self._costs.stages(subnet))
         return found
 
-    def _run(self, variables: Variables, budget: float | None) -> list["_Found"]:
+    def _run(
+        self, variables: Variables, budget: float | None, subnets: tuple[Subnet, ...]
+    ) -> list["_Found"]:
         """What was found per subnet, draws first."""
         asked = None if budget is None else jnp.float32(budget)
-        parts: list[list[list[_Found]]] = [[[] for _ in self._subnets] for _ in range(self._draws)]
+        parts: list[list[list[_Found]]] = [[[] for _ in subnets] for _ in range(self._draws)]
         for i, batch in enumerate(padded_batches(self._dataset, self._batch_size)):
             there = batch["mask"] > 0
+            if couples(subnets[0]):
+                # Padding would compete with the images of its batch.
+                batch = {name: array[there] for name, array in batch.items()}
+                there = there[there]
             images = normalise(jnp.asarray(batch["image"]), self._data)
             for draw, part in enumerate(parts):
-                keys = self._keys(draw, i * self._batch_size)
-                predictions = self._predict(variables, images, self._subnets, asked, keys)
+                keys = self._keys(draw, i * self._batch_size, len(images))
+                predictions = self._predict(variables, images, subnets, asked, keys)
                 for found, prediction in zip(part, predictions, strict=True):
                     found.append(_read(prediction, batch["labels"], there))
         return [
             _Found.stack([_Found.concatenate(part[j]) for part in parts])
-            for j in range(len(self._subnets))
+            for j in range(len(subnets))
         ]
 
-    def _keys(self, draw: int, start: int) -> Array | None:
-        """One key per image of the batch that begins with image `start`."""
+    def _keys(self, draw: int, start: int, size: int) -> Array | None:
+        """One key for each of `size` images from image `start` on."""
         if not self._network.random:
             return None
-        places = np.arange(start, start + self._batch_size, dtype=np.int32)
+        places = np.arange(start, start + size, dtype=np.int32)
         keys: Array = rng.image_keys(places, draw)
         return keys
 
@@ -167,6 +176,8 @@ class Evaluator:
             "macs_std": float(macs.std()),
             "asked": budget,
         }
+        if couples(subnet):
+            row["batch_size"] = self._batch_size
         if self._network.classes[0] >= TOP5_FROM:
             row["top5"] = float(found.top5.mean())
         if found.weights is not None:
@@ -179,6 +190,18 @@ class Evaluator:
         opened = found.opened
         flat = None if opened is None else opened.reshape(-1, opened.shape[-1])
         return {**row, **usage(flat, budget)}
+
+
+def _group(
+    subnets: tuple[Subnet, ...], budgets: tuple[float | None, ...]
+) -> list[tuple[float | None, tuple[Subnet, ...]]]:
+    """What is predicted in one call: a budget and operating points that are batched alike."""
+    groups: list[tuple[float | None, tuple[Subnet, ...]]] = []
+    implied = tuple(subnet for subnet in subnets if own_budget(subnet) is not None)
+    for coupled in (False, True):
+        rest = tuple(s for s in subnets if s not in implied and couples(s) == coupled)
+        groups += [(budget, rest) for budget in budgets if rest]
+    return groups + [(None, (subnet,)) for subnet in implied]
 
 
 def _mean_draw(values: npt.NDArray[Any]) -> Floats:

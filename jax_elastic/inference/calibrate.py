@@ -19,8 +19,11 @@ PyTree = Any
 ROUNDS = 5  # of each trial
 TRIED = 4  # blocks of a run that a trial goes through
 USAGE = 0.5  # of a trial
-MICRO_BATCHES = {"cpu": (4, 8, 16, 32)}  # images, by platform
-OTHER_MICRO_BATCHES = (16, 64, 256)  # where asking before each micro-batch costs more
+# Micro-batches to try: of a batch at least this share, at most that one, by platform. Small ones
+# waste less, large ones fill wide hardware, and an accelerator's host is asked before each.
+SHARES = {"cpu": (1 / 64, 1 / 4)}
+OTHER_SHARES = (1 / 16, 1 / 2)
+LARGEST = 256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Inputs:
     """
 
     images: Array
-    budget: Array | None = None
+    budget: Array | np.floating[Any] | None = None
     keys: Array | None = None
 
     def of_size(self, size: int) -> "Inputs":
@@ -53,8 +56,7 @@ def micro_batches(runs: Sequence[Run], owns: Sequence[PyTree], inputs: Inputs) -
       inputs: of the batch size in question.
     """
     size = len(inputs.images)
-    tried = MICRO_BATCHES.get(jax.default_backend(), OTHER_MICRO_BATCHES)
-    sizes = sorted({min(micro, size) for micro in tried})
+    sizes = tried_sizes(size, jax.default_backend())
     found: dict[Any, int] = {}
     budgets = None if inputs.budget is None else jnp.broadcast_to(inputs.budget, size)
     carry = first_carry(inputs.images, budgets, inputs.keys)
@@ -64,6 +66,13 @@ def micro_batches(runs: Sequence[Run], owns: Sequence[PyTree], inputs: Inputs) -
             found[run.code] = quickest({micro: trial(Compacted((), micro)) for micro in sizes})
         carry = _like_next(run, own, carry)
     return Compacted(tuple(found.items()))
+
+
+def tried_sizes(batch: int, platform: str) -> tuple[int, ...]:
+    """Powers of two: the micro-batches that a calibration tries, see `SHARES`."""
+    least, most = SHARES.get(platform, OTHER_SHARES)
+    sizes = (2**i for i in range(LARGEST.bit_length()))
+    return tuple(size for size in sizes if least * batch <= size <= most * batch) or (1,)
 
 
 def quickest(trials: dict[int, Callable[[], object]]) -> int:
@@ -81,7 +90,7 @@ def random_gates(size: int, blocks: int, usage: float) -> Array:
 
 
 def _trial(
-    run: Run, own: PyTree, carry: Carry, budget: Array | None, way: Compacted
+    run: Run, own: PyTree, carry: Carry, budget: Any, way: Compacted
 ) -> Callable[[], object]:
     """Goes through the first blocks of a run."""
     length = min(run.length, TRIED)

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 
 from jax_elastic.elastic.doors import check_budget, check_statistics
 from jax_elastic.elastic.family import Array, Family, Prediction, Variables
@@ -44,6 +45,7 @@ class Engine:
     ):
         self.name = name
         self._network, self._variables, self._chooser = network, variables, chooser
+        self._ungated: dict[Subnet, None] = {}
         self._prepared = functools.lru_cache(PROGRAMS)(self._prepare)
         for subnet in subnets:
             self._prepared(subnet)
@@ -51,7 +53,8 @@ class Engine:
     @property
     def why(self) -> str:
         """What was chosen in the calls so far, and why: a line for each choice."""
-        return self._chooser.why
+        ungated = [f"{point}: no gate decides, so there is one way" for point in self._ungated]
+        return "\n".join(filter(None, [*ungated, self._chooser.why]))
 
     def __call__(
         self,
@@ -111,7 +114,9 @@ class Engine:
         if self.name != "masked" and share is not None:
             return Gathered(passing(share, len(inputs.images)))
         prepared = self._prepared(subnet)
-        if not gated_blocks(prepared[0]) or share is not None:
+        if not gated_blocks(prepared[0]):
+            self._ungated[subnet] = None
+        if subnet in self._ungated or share is not None:
             return Masked()
         return self._chooser(prepared, subnet, inputs)
 
@@ -119,7 +124,7 @@ class Engine:
         self, images: Array, subnet: Subnet, budget: float | None, keys: Array | None
     ) -> Inputs:
         asked = own_budget(subnet) if budget is None else budget
-        return Inputs(images, None if asked is None else jnp.float32(asked), keys)
+        return Inputs(images, None if asked is None else np.float32(asked), keys)
 
     def _check_keys(self, keys: Array | None, size: int) -> None:
         shape = None if keys is None else keys.shape

@@ -168,9 +168,7 @@ def open_first(opened: Array, length: int) -> Array:
     return jnp.where(inside, ids.astype(jnp.int32), len(opened) + places)
 
 
-def _ways_in(
-    code: GatedCode, own: PyTree, carry: Carry
-) -> tuple[Callable[[Carry], Carry], Carry]:
+def _ways_in(code: GatedCode, own: PyTree, carry: Carry) -> tuple[Callable[[Carry], Carry], Carry]:
     """Where `open` reads the images from, given what was written so far; and all images closed.
 
     Arrays that the shortcut hands on as they are are read and written in one place: an image is

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.timing import Ratio, interleaved
+from benchmarks.timing import Ratio
+from jax_elastic.inference.timing import interleaved
 
 
 def test_every_round_runs_everything_once_and_the_order_turns():

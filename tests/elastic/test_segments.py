@@ -39,7 +39,7 @@ class Case:
     keys: jax.Array | None
 
     def __post_init__(self):
-        self.engine = build_engine(self.network, self.variables)
+        self.engine = build_engine(self.network, self.variables, "masked")
 
     def whole(self, subnet, budget):
         asked = None if budget is None else jnp.float32(budget)

@@ -12,10 +12,10 @@ from warm import BACKBONE, SMALL, random_images, warmed, with_gate_logits
 
 from jax_elastic.elastic.family import Segment
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.runs import masked, run_segments, stack_runs
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
 from jax_elastic.errors import UsageError
-from jax_elastic.inference.engine import build_engine, masked
-from jax_elastic.inference.runs import run_segments, stack_runs
+from jax_elastic.inference.engine import build_engine
 from jax_elastic.layers.downsample import average_pool_2x2, pad_channels
 from jax_elastic.subnet import FULL, Subnet
 from jax_elastic.training.trainable import partition
@@ -50,7 +50,7 @@ def variables():
 
 @pytest.fixture(scope="module")
 def engine(variables):
-    return build_engine(SMALL, variables)
+    return build_engine(SMALL, variables, "masked")
 
 
 def assert_close(logits, expected):
@@ -82,7 +82,7 @@ def test_all_gates_closed_is_the_stem_the_shortcuts_and_the_head(engine, variabl
 
 
 def test_a_gate_whose_logit_is_exactly_zero_is_open(variables):
-    undecided = build_engine(SMALL, with_gate_logits(SMALL, variables, [0.0] * 5))
+    undecided = build_engine(SMALL, with_gate_logits(SMALL, variables, [0.0] * 5), "masked")
     ours, theirs = undecided(IMAGES, FULL, 0.6), undecided(IMAGES, FULL, 0.6, all_gates(True))
     assert not ours.gates.any()
     assert_close(ours.logits[0], theirs.logits[0])
@@ -127,7 +127,7 @@ def overflowing(variables):
 def test_a_closed_block_that_overflows_does_not_reach_the_output(variables, overflowing, form):
     def run(variables):
         if form == "engine":
-            return build_engine(SMALL, variables)(IMAGES, FULL, 0.6).logits[0]
+            return build_engine(SMALL, variables, "masked")(IMAGES, FULL, 0.6).logits[0]
         predict = jax.jit(SMALL.predict, static_argnums=2)
         return predict(variables, IMAGES, (FULL,), jnp.float32(0.6))[0].logits[0]
 
@@ -136,7 +136,7 @@ def test_a_closed_block_that_overflows_does_not_reach_the_output(variables, over
 
 
 def test_an_open_block_that_overflows_does(overflowing):
-    found = build_engine(SMALL, overflowing)(IMAGES, FULL, 0.6, gates=all_gates(True))
+    found = build_engine(SMALL, overflowing, "masked")(IMAGES, FULL, 0.6, gates=all_gates(True))
     assert not np.isfinite(found.logits[0]).any()
 
 
@@ -174,9 +174,9 @@ def test_another_budget_does_not_compile_again(engine, compilations):
 def test_another_batch_size_compiles_once(engine, compilations):
     # What the test above would see if the budget were static.
     engine(IMAGES[:3], FULL, 0.2)
-    assert sum("_predict" in name for name in compilations()) == 1
+    assert sum("run_engine" in name for name in compilations()) == 1
     engine(IMAGES[3:6], FULL, 0.2)
-    assert sum("_predict" in name for name in compilations()) == 1
+    assert sum("run_engine" in name for name in compilations()) == 1
 
 
 def test_a_network_without_gates_runs_without_a_budget(variables):
@@ -184,7 +184,7 @@ def test_a_network_without_gates_runs_without_a_budget(variables):
     _, shared = partition(variables["params"], "/gate/")
     stripped = {"params": shared, "stats": variables["stats"]}
     (expected,) = jax.jit(plain.predict, static_argnums=2)(stripped, IMAGES, (FULL,), None)
-    found = build_engine(plain, stripped)(IMAGES)
+    found = build_engine(plain, stripped, "masked")(IMAGES)
     assert found.gates is None
     assert_close(found.logits[0], expected.logits[0])
 
@@ -195,7 +195,7 @@ def test_a_network_the_engine_has_never_seen_runs_at_each_of_its_points(depth):
     fresh = jax.jit(network.init)(jax.random.key(0), IMAGES)
     ready = {"params": fresh["params"], "stats": jax.tree.map(lambda a: a + 1, fresh["stats"])}
     (expected,) = jax.jit(network.predict, static_argnums=2)(ready, IMAGES, (subnet,), None)
-    found = build_engine(network, ready)(IMAGES, subnet)
+    found = build_engine(network, ready, "masked")(IMAGES, subnet)
     assert_close(found.logits[0], expected.logits[0])
     assert (found.gates is None) == (expected.gates is None) == (depth == 1)
 

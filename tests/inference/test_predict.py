@@ -26,7 +26,7 @@ def files():
 
 def predictor(network, budget=None, engine=None):
     point = network.subnets.fullest
-    engine = engine or build_engine(network, warmed(network, 2))
+    engine = engine or build_engine(network, warmed(network, 2), "masked")
     return Predictor(engine, network, DATA, point, budget, None)
 
 

@@ -142,7 +142,7 @@ def test_an_operating_point_counts_the_parameters_of_its_own_bank_only():
 
 
 def test_the_masked_engine_obeys_gates_that_are_given_to_it(state, images):
-    engine = build_engine(Toy(), state.variables)
+    engine = build_engine(Toy(), state.variables, "masked")
     free = engine(images, DEEP)
     half = jnp.arange(len(images))[:, None] % 2 == 0
     mixed = engine(images, DEEP, gates=half).logits[0]
@@ -162,7 +162,7 @@ def test_the_evaluator_refuses_a_depth_that_was_never_trained(half_trained, vali
 def test_the_engine_refuses_a_depth_that_was_never_trained(half_trained, images):
     with pytest.raises(UsageError, match=r"depth:2 uses BN statistics .* recalibrate .*depth:2"):
         build_engine(Toy(), half_trained)  # prepares the fullest
-    engine = build_engine(Toy(), half_trained, subnets=[SHALLOW])
+    engine = build_engine(Toy(), half_trained, "masked", [SHALLOW])
     assert engine(images, SHALLOW).logits[0].shape == (len(images), CLASSES)
     with pytest.raises(UsageError, match=r"depth:2 uses BN statistics .* recalibrate .*depth:2"):
         engine(images, DEEP)

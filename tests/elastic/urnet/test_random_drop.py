@@ -120,7 +120,7 @@ def test_its_variables_are_those_of_the_plain_network():
 
 @pytest.fixture(scope="module")
 def engine(variables):
-    return build_engine(NETWORK, variables)
+    return build_engine(NETWORK, variables, "masked")
 
 
 def test_an_engine_with_the_same_keys_predicts_the_same(variables, engine):

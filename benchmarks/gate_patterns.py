@@ -1,0 +1,83 @@
+"""Networks with gates for benchmarks of skipping, and which blocks their images open."""
+
+import dataclasses
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.elastic.family import Array, Family, Variables
+from jax_elastic.elastic.urnet.random_drop import RandomDrop
+from jax_elastic.elastic.urnet.urnet import URNet
+
+Gates = npt.NDArray[np.bool_]
+Pattern = Callable[[np.random.Generator, int, int, float], Gates]
+
+
+@dataclasses.dataclass(frozen=True)
+class Gated:
+    """A network whose gates are given from outside.
+
+    Attributes:
+      network: its gates cost nothing (`RandomDrop`), or are conditional and computed (`URNet`).
+      image_shape: (H, W, channels).
+    """
+
+    network: Family
+    image_shape: tuple[int, int, int]
+
+    def variables(self) -> Variables:
+        """Fresh weights, with statistics that count as estimated."""
+        images = jnp.zeros((1, *self.image_shape), jnp.float32)
+        fresh = jax.jit(self.network.init)(jax.random.key(0), images)
+        counted = jax.tree_util.tree_map_with_path(_counted, fresh["stats"])
+        return {"params": fresh["params"], "stats": counted}
+
+    def images(self, size: int) -> Array:
+        """Noise (size, H, W, channels)."""
+        drawn = np.random.default_rng(0).normal(size=(size, *self.image_shape))
+        return jnp.asarray(drawn, jnp.float32)
+
+
+def _counted(path: tuple[jax.tree_util.DictKey, ...], leaf: Array) -> Array:
+    return leaf + 1 if path[-1].key == "count" else leaf
+
+
+_CIFAR = (32, 32, 3)
+_110 = ResNet((18, 18, 18))
+_101 = ResNet((3, 4, 23, 3), width=64, classes=1000, block="bottleneck", stem="imagenet")
+NETWORKS: dict[str, Gated] = {
+    "resnet32": Gated(RandomDrop(ResNet((5, 5, 5))), _CIFAR),
+    "resnet110": Gated(RandomDrop(_110), _CIFAR),
+    "resnet101": Gated(RandomDrop(_101), (224, 224, 3)),
+    "urnet110": Gated(URNet(_110), _CIFAR),
+    "urnet101": Gated(URNet(_101, reduction=16), (224, 224, 3)),
+}
+"""Name -> network; `resnet...` gates cost nothing, those of `urnet...` are computed."""
+
+
+def independent(rng: np.random.Generator, size: int, blocks: int, keep: float) -> Gates:
+    """Each image opens round(keep x N) blocks of its own: bool (size, blocks)."""
+    ranks = rng.permuted(np.tile(np.arange(blocks), (size, 1)), axis=1)
+    opened: Gates = ranks < round(keep * blocks)
+    return opened
+
+
+def nested(rng: np.random.Generator, size: int, blocks: int, keep: float) -> Gates:
+    """Images differ in difficulty alone: who opens a block opens all that more images open.
+
+    The share of images that open a block runs evenly over the widest range around `keep`, in an
+    order of blocks that is drawn: bool (size, blocks).
+    """
+    reach = min(keep, 1 - keep)
+    shares = rng.permutation(np.linspace(keep - reach, keep + reach, blocks))
+    ease = (rng.permutation(size) + 0.5) / size
+    opened: Gates = ease[:, None] < shares
+    return opened
+
+
+PATTERNS: dict[str, Pattern] = {"independent": independent, "nested": nested}
+"""Name -> (rng, images, blocks, keep) -> bool (images, blocks)."""

@@ -1,0 +1,327 @@
+"""Time that skipped blocks give back: `python -m benchmarks.skipping [--network=resnet110]`.
+
+Every engine against the network with all blocks and no gates, in the quicker of its two forms
+(scanned segments, or the family's own forward), all in turn in one process. Each call has another
+pattern of open blocks. Columns: the ratio of times and that of nominal MACs; `executed` counts the
+micro-batches that ran; `saving` is the share of the ideal saving (1 - MAC ratio) that was reached.
+
+Networks: resnet32, resnet110 and resnet101 (gates cost nothing), urnet110 and urnet101 (conditional
+gates are computed), urnet_digits (the package's trained network: --keeps are budgets, and its own
+gates decide on images it was not trained on).
+"""
+
+import dataclasses
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from benchmarks.command import run
+from benchmarks.gate_patterns import NETWORKS, PATTERNS, Gates
+from benchmarks.provenance import facts
+from benchmarks.timing import load
+from jax_elastic.cli.flags import parse
+from jax_elastic.cli.platform import configure
+from jax_elastic.cli.platform import define as define_platform
+from jax_elastic.data.augment import normalise
+from jax_elastic.data.datasets import load as load_split
+from jax_elastic.elastic.family import Array, Family, Variables
+from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.points import BLOCKS, CAPACITY
+from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.evaluation.rows import write_json
+from jax_elastic.evaluation.tables import Column, format_table
+from jax_elastic.inference.engine import build_engine
+from jax_elastic.inference.pretrained import pretrained
+from jax_elastic.inference.timing import Floats, interleaved
+from jax_elastic.subnet import FULL, Subnet
+
+TRAINED = "urnet_digits"
+OWN = "its own"  # the pattern of trained gates
+DENSE = ("dense, segments", "dense, forward")
+ENGINES = ("masked", "compacted", "sequential", "bucketed", CAPACITY)
+VARIED = 4  # patterns that take turns
+
+COLUMNS = (
+    Column("engine", "engine", left=True),
+    Column("pattern", "pattern", left=True),
+    Column("batch_size", "batch", str),
+    Column("keep", "keep", "{:.2f}".format),
+    Column("time_ratio", "time ratio", "{:.3f}".format),
+    Column("low", "25 %", "{:.3f}".format),
+    Column("high", "75 %", "{:.3f}".format),
+    Column("mac_ratio", "MAC ratio", "{:.3f}".format),
+    Column("executed_mac_ratio", "executed", "{:.3f}".format),
+    Column("saving", "saving", "{:.0%}".format),
+    Column("bar", "bar", "{:.3f}".format),
+    Column("kept", "kept", lambda kept: "yes" if kept else "no"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """A line of the table.
+
+    Attributes:
+      engine: what runs.
+      batch_size: images.
+      pattern: of the open blocks; empty where all are open.
+      keep: share of the blocks that was asked for.
+    """
+
+    engine: str
+    batch_size: int
+    pattern: str = ""
+    keep: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a call does.
+
+    Attributes:
+      run: runs once, each time on the next pattern, and waits.
+      macs: nominal, per image, on average over the patterns.
+      executed: the same of what was computed.
+      keep: share of the blocks that was open.
+    """
+
+    run: Callable[[], object]
+    macs: float
+    executed: float
+    keep: float
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command with its arguments."""
+    values = parse(argv, _define, __doc__ or "")
+    configure(values)
+    sizes = [int(size) for size in _numbers(values, "batch_sizes", least=1)]
+    keeps = _numbers(values, "keeps", least=0)
+    engines, patterns = _names(values, "engines", ENGINES), _names(values, "patterns", PATTERNS)
+    subject = Subject(values.network)
+    patterns = [OWN] if subject.trained else patterns
+    shared = {"command": "python -m benchmarks.skipping " + " ".join(argv), **facts()}
+    found: list[dict[str, Any]] = []
+    for size in sizes:
+        works = subject.works(engines, size, patterns, keeps)
+        seconds = interleaved({call: work.run for call, work in works.items()}, values.rounds)
+        new = rows(values.network, works, seconds)
+        print(format_table(new, COLUMNS), flush=True)
+        found += [{**row, **shared, **load()} for row in new]
+    write_json(values.json or f"docs/results/skipping_{values.network}.json", "skipping", found)
+
+
+class Subject:
+    """A network, what it costs, and everything that runs it.
+
+    Args:
+      name: in `NETWORKS`, or `TRAINED`.
+    """
+
+    def __init__(self, name: str):
+        self.trained = name == TRAINED
+        self._network: Family
+        self._variables: Variables
+        if self.trained:
+            self._network, self._variables, experiment = pretrained(name)
+            split = load_split(experiment.data, "validation").images
+            self._images = normalise(jnp.asarray(split), experiment.data)
+        else:
+            self._network, self._variables = NETWORKS[name].network, NETWORKS[name].variables()
+            self._images = NETWORKS[name].images(256)
+        self._costs = CostModel(self._network, self._images.shape[1:])
+        segments = self._network.segments(FULL)
+        self._codes = [segment.code for segment in segments if segment.role == "gated"]
+        self._all = Subnet(BLOCKS, (1,) * len(self._codes))
+
+    def works(
+        self, engines: Sequence[str], size: int, patterns: Sequence[str], keeps: Sequence[float]
+    ) -> dict[Call, Work]:
+        """Everything at a batch size."""
+        macs = float(self._costs.cost(self._all).full)
+        dense = {
+            Call(name, size): Work(run, macs, macs, 1.0)
+            for name, run in zip(DENSE, self._dense(size), strict=True)
+        }
+        calls = itertools.product(engines, [size], patterns, keeps)
+        return dense | {
+            Call(*call): self._work(Call(*call))
+            for call in calls
+            # Of one image all pass; and a capacity has its own pattern.
+            if call[0] != CAPACITY or (size > 1 and call[2] == patterns[0])
+        }
+
+    def _batch(self, size: int, i: int) -> tuple[Array, Array | None]:
+        """The i-th images, and their keys."""
+        places = (i * size + np.arange(size)) % len(self._images)
+        keys = jax.random.split(jax.random.key(i), size) if self._network.random else None
+        return self._images[places], keys
+
+    def _dense(self, size: int) -> tuple[Callable[[], object], Callable[[], object]]:
+        """All blocks without gates: by segments, and as the plain network's own forward."""
+        images, keys = self._batch(size, 0)
+        engine = build_engine(self._network, self._variables, "static", [self._all])
+        network = cast(Plain, self._network)
+        plain = Plain(network.backbone, network.dtype)
+        forward = jax.jit(plain.predict, static_argnums=2)
+        params = _without_gates(self._variables["params"])
+        variables: Variables = {"params": params, "stats": self._variables["stats"]}
+        return (
+            lambda: jax.block_until_ready(engine(images, self._all, keys=keys)),
+            lambda: jax.block_until_ready(forward(variables, images, (FULL,), None)),
+        )
+
+    def _work(self, call: Call) -> Work:
+        point, size = FULL, call.batch_size
+        name = call.engine
+        if name == CAPACITY:
+            point, name = Subnet(CAPACITY, (call.keep,)), "compacted"
+        engine = build_engine(self._network, self._variables, name, [point])
+        budget = call.keep if self.trained else 0.5
+        batches = [self._batch(size, i) for i in range(VARIED)]
+        given: list[Any] = [None] * VARIED
+        if call.engine != CAPACITY and not self.trained:
+            # The same patterns for every engine.
+            rng = np.random.default_rng(0)
+            given = [self._pattern(rng, call) for _ in range(VARIED)]
+        opened = [
+            np.asarray(engine(images, point, budget, gates, keys).gates) >= 0
+            if gates is None
+            else np.asarray(gates)
+            for (images, keys), gates in zip(batches, given, strict=True)
+        ]
+        counts = np.stack([gates.sum(0) for gates in opened])
+        way = engine.way(batches[0][0], point, budget, batches[0][1])
+        computed = [way.computed(code, counts[:, n], size) for n, code in enumerate(self._codes)]
+        turns = itertools.cycle(zip(batches, given, strict=True))
+
+        def run() -> object:
+            (images, keys), gates = next(turns)
+            return jax.block_until_ready(engine(images, point, budget, gates, keys))
+
+        return Work(
+            run,
+            self._macs(counts / size),
+            self._macs(np.stack(computed, 1) / size),
+            float(counts.mean() / size),
+        )
+
+    def _pattern(self, rng: np.random.Generator, call: Call) -> Array:
+        drawn: Gates = PATTERNS[call.pattern](rng, call.batch_size, len(self._codes), call.keep)
+        return jnp.asarray(drawn)
+
+    def _macs(self, shares: Floats) -> float:
+        """MACs per image where blocks run for shares (patterns, N) of them."""
+        cost = self._costs.cost(FULL)
+        return cost.fixed + cost.gates + float((shares @ np.array(cost.blocks, float)).mean())
+
+
+def _without_gates(params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that the plain network has, too."""
+    flat = flatten_dict(params)
+    kept = {path: leaf for path, leaf in flat.items() if "gate" not in path}
+    return dict(unflatten_dict(kept))
+
+
+def rows(
+    network: str, works: Mapping[Call, Work], seconds: Mapping[Call, Floats]
+) -> list[dict[str, Any]]:
+    """A row per call, against the dense form of the least median."""
+    dense = min((c for c in works if c.engine in DENSE), key=lambda call: np.median(seconds[call]))
+    found = []
+    for call, work in works.items():
+        low, ratio, high = np.quantile(seconds[call] / seconds[dense], (0.25, 0.5, 0.75))
+        mac_ratio = work.macs / works[dense].macs
+        most = bar(network, call, mac_ratio)
+        row = {
+            "network": network,
+            **dataclasses.asdict(call),
+            "achieved": work.keep,
+            "time_ratio": float(ratio),
+            "low": float(low),
+            "high": float(high),
+            "mac_ratio": mac_ratio,
+            "executed_mac_ratio": work.executed / works[dense].macs,
+            "saving": None if mac_ratio > 0.999 else float((1 - ratio) / (1 - mac_ratio)),
+            "bar": most,
+            "kept": None if most is None else bool(ratio <= most),
+            "baseline": dense.engine,
+            "rounds": len(seconds[call]),
+        }
+        found.append(row)
+    return found
+
+
+def bar(network: str, call: Call, mac_ratio: float) -> float | None:
+    """The time ratio that a call must keep, if any: the promises of the project."""
+    if call.engine != "compacted":
+        return None
+    cpu = jax.default_backend() == "cpu"
+    if network == "resnet110" and cpu and call.batch_size in (1, 256):
+        if call.keep == 1:
+            return 1.08 if call.batch_size == 256 else 1.06
+        return call.keep + (0.04 if call.batch_size == 256 else 0.06)
+    if network == "urnet110" and cpu and call.batch_size == 256 and call.keep < 1:
+        return 1 - 0.8 * (1 - mac_ratio)
+    if network == "resnet101" and not cpu and call.batch_size == 128 and call.keep < 1:
+        return 1 - 0.7 * (1 - mac_ratio)
+    return None
+
+
+def _numbers(values: flags.FlagValues, name: str, least: float) -> list[float]:
+    """The numbers of a list flag.
+
+    Raises:
+      UsageError: it has none, or one that does not belong there.
+    """
+    texts: list[str] = values[name].value or []
+    try:
+        numbers = [float(text) if name == "keeps" else int(text) for text in texts]
+    except ValueError:
+        numbers = []
+    most = 1.0 if name == "keeps" else np.inf
+    if not numbers or not all(least <= number <= most for number in numbers):
+        allowed = "shares in [0, 1]" if name == "keeps" else "positive whole numbers"
+        raise UsageError(f"--{name}={','.join(texts)} is no list of numbers", allowed)
+    return numbers
+
+
+def _names(values: flags.FlagValues, name: str, known: Iterable[str]) -> list[str]:
+    """The names of a list flag.
+
+    Raises:
+      UsageError: one is not known.
+    """
+    texts: list[str] = values[name].value or []
+    for text in texts:
+        if text not in known:
+            raise UsageError(f"--{name} has an unknown {text!r}", "of " + ", ".join(known))
+    return texts
+
+
+def _define(values: flags.FlagValues) -> None:
+    names = [*NETWORKS, TRAINED]
+    flags.DEFINE_enum("network", "resnet110", names, "what is run", flag_values=values)
+    flags.DEFINE_list("batch_sizes", ["1", "8", "64", "256"], "images", flag_values=values)
+    flags.DEFINE_list(
+        "keeps", ["0.25", "0.5", "0.75", "1"], "shares of open blocks", flag_values=values
+    )
+    which = "which blocks are open: " + ", ".join(PATTERNS)
+    flags.DEFINE_list("patterns", list(PATTERNS), which, flag_values=values)
+    what = "what runs them: " + ", ".join(ENGINES)
+    flags.DEFINE_list("engines", list(ENGINES), what, flag_values=values)
+    flags.DEFINE_integer("rounds", 7, "of everything", lower_bound=3, flag_values=values)
+    flags.DEFINE_string("json", None, "rows go here, not to docs/results", flag_values=values)
+    define_platform(values)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, sys.argv[1:]))

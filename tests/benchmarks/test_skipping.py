@@ -1,0 +1,133 @@
+"""What the benchmark of skipping runs and reports; nothing is timed here."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from warm import BACKBONE, SMALL
+
+from benchmarks import gate_patterns, skipping
+from benchmarks.gate_patterns import PATTERNS, Gated, independent, nested
+from benchmarks.skipping import Call, Subject, Work, bar, main, rows
+from jax_elastic.elastic.urnet.random_drop import RandomDrop
+from jax_elastic.errors import UsageError
+
+KEEPS = st.floats(0, 1)
+
+
+@given(keep=KEEPS, size=st.integers(1, 9), blocks=st.integers(1, 9), seed=st.integers(0, 9))
+def test_independent_images_open_as_many_blocks_each(keep, size, blocks, seed):
+    gates = independent(np.random.default_rng(seed), size, blocks, keep)
+    assert gates.shape == (size, blocks)
+    assert set(gates.sum(1)) == {round(keep * blocks)}
+
+
+@given(keep=KEEPS, size=st.integers(1, 9), blocks=st.integers(1, 9), seed=st.integers(0, 9))
+def test_nested_images_open_all_that_easier_ones_open(keep, size, blocks, seed):
+    gates = nested(np.random.default_rng(seed), size, blocks, keep)
+    ordered = gates[np.argsort(gates.sum(1))]
+    assert (ordered[:-1] <= ordered[1:]).all()
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("keep", [0.25, 0.5, 0.75, 1.0])
+def test_patterns_keep_the_share_of_blocks_that_was_asked_for(pattern, keep):
+    gates = PATTERNS[pattern](np.random.default_rng(0), 256, 54, keep)
+    assert gates.mean() == pytest.approx(keep, abs=0.02)
+
+
+def shrink(monkeypatch, network):
+    """Puts a small network in the place of ResNet-110."""
+    monkeypatch.setitem(gate_patterns.NETWORKS, "resnet110", Gated(network, (8, 8, 3)))
+
+
+def test_every_engine_is_run_and_its_work_counted(monkeypatch):
+    shrink(monkeypatch, SMALL)
+    works = Subject("resnet110").works(skipping.ENGINES, 4, ["independent"], [0.4])
+
+    for work in works.values():
+        work.run()
+    by_name = {call.engine: work for call, work in works.items()}
+    assert list(by_name) == [*skipping.DENSE, *skipping.ENGINES]
+    dense = by_name[skipping.DENSE[0]].macs
+    assert by_name["masked"].executed >= dense > by_name["masked"].macs
+    # One image at a time, nothing is computed that is not open.
+    assert by_name["sequential"].executed == by_name["sequential"].macs == by_name["masked"].macs
+    assert by_name["compacted"].executed >= by_name["compacted"].macs
+    assert by_name["masked"].keep == 0.4
+    assert by_name["capacity"].keep == 0.5  # two of four images
+
+
+def test_trained_gates_decide_for_themselves(monkeypatch):
+    works = Subject(skipping.TRAINED).works(["masked"], 8, [skipping.OWN], [0.3, 0.9])
+    low, high = (work.keep for call, work in works.items() if call.engine == "masked")
+    assert 0 < low < high < 1
+
+
+def test_the_baseline_is_the_quicker_dense_form():
+    calls = [Call(name, 256) for name in skipping.DENSE]
+    calls.append(Call("compacted", 256, "nested", 0.5))
+    works = {
+        call: Work(lambda: None, macs, macs, 0.5)
+        for call, macs in zip(calls, (2, 2, 1), strict=True)
+    }
+    times = (np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 4.0]), np.array([0.5, 1.0, 3.0]))
+
+    found = rows("resnet110", works, dict(zip(calls, times, strict=True)))
+
+    assert [row["time_ratio"] for row in found] == [2, 1, 0.5]
+    assert {row["baseline"] for row in found} == {"dense, forward"}
+    assert found[2]["saving"] == 1
+    assert found[2]["mac_ratio"] == 0.5
+    assert (found[2]["bar"], found[2]["kept"]) == (0.54, True)
+
+
+@pytest.mark.parametrize(
+    ("network", "call", "most"),
+    [
+        ("resnet110", Call("compacted", 256, "nested", 0.25), 0.29),
+        ("resnet110", Call("compacted", 256, "nested", 1), 1.08),
+        ("resnet110", Call("compacted", 1, "nested", 0.5), 0.56),
+        ("resnet110", Call("compacted", 64, "nested", 0.5), None),
+        ("resnet110", Call("bucketed", 256, "nested", 0.5), None),
+        ("urnet110", Call("compacted", 256, "nested", 0.5), 0.6),
+        ("resnet101", Call("compacted", 128, "nested", 0.5), None),
+    ],
+)
+def test_the_promises_on_a_cpu(network, call, most):
+    assert bar(network, call, 0.5) == (most and pytest.approx(most))
+
+
+def test_on_an_accelerator_the_heavy_network_is_the_promise(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert bar("resnet101", Call("compacted", 128, "nested", 0.6), 0.6) == pytest.approx(0.72)
+    assert bar("resnet110", Call("compacted", 256, "nested", 0.5), 0.5) is None
+
+
+def test_the_command_writes_a_row_per_call(monkeypatch, tmp_path, capsys):
+    shrink(monkeypatch, RandomDrop(BACKBONE))
+    main(["--batch_sizes=1,4", "--keeps=0.4", "--engines=compacted", "--rounds=3",
+          "--patterns=nested", f"--json={tmp_path / 'rows.json'}"])  # fmt: skip
+
+    found = json.loads((tmp_path / "rows.json").read_text())
+    assert found["kind"] == "skipping"
+    keys = {"network", "engine", "batch_size", "keep", "time_ratio", "mac_ratio", "commit", "load"}
+    assert all(keys <= set(row) for row in found["rows"])
+    assert [row["batch_size"] for row in found["rows"]] == [1] * 3 + [4] * 3
+    assert "compacted" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("--batch_sizes=8,x", "--batch_sizes=8,x is no list of numbers; positive whole numbers"),
+        ("--keeps=2", r"--keeps=2 is no list of numbers; shares in \[0, 1\]"),
+        ("--engines=fast", "--engines has an unknown 'fast'; of masked, compacted"),
+    ],
+)
+def test_values_that_do_not_belong_are_refused(flag, message):
+    with pytest.raises(UsageError, match=message):
+        main([flag])
