@@ -5,7 +5,7 @@ segment decides all gates before the first block.
 """
 
 import dataclasses
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -61,29 +61,6 @@ PLANNED_BLOCKS: dict[BlockKind, type[PlannedBlock]] = {
     "bottleneck": PlannedBottleneck,
 }
 """The planned blocks by kind."""
-
-
-@dataclasses.dataclass(frozen=True)
-class GatedBlockCode:
-    """A block with a gate of its own as a segment: ``x`` -> ``x``.
-
-    Attributes:
-      block: has a method `gate_logits(x, budget)`, because its gate sees both.
-    """
-
-    block: GatedBlock
-
-    def open(self, own: PyTree, carry: Carry) -> Carry:
-        """See `Code`."""
-        return {**carry, "x": self.block.apply(own, carry["x"], method="open")}
-
-    def skip(self, own: PyTree, carry: Carry) -> Carry:
-        """See `GatedCode`."""
-        return {**carry, "x": self.block.apply(own, carry["x"], method="skip")}
-
-    def gate(self, own: PyTree, carry: Carry, budget: Array | None) -> Array:
-        """See `GatedCode`."""
-        return cast(Array, self.block.apply(own, carry["x"], budget, method="gate_logits"))
 
 
 @dataclasses.dataclass(frozen=True)

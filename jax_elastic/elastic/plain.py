@@ -211,9 +211,12 @@ class Plain:
         """Stem, blocks and head."""
         self.check(subnet)
         blocks = [self.block_segment(n) for n in range(self.backbone.num_blocks)]
-        stem = Segment("stem", StemCode(self.backbone.make_stem(), self.dtype), Take(("stem",)))
         head = Segment("head", HeadCode(self.backbone.make_head()), Take(("head",)))
-        return (stem, *blocks, head)
+        return (self.stem_segment(), *blocks, head)
+
+    def stem_segment(self) -> Segment:
+        """The segment before the blocks."""
+        return Segment("stem", StemCode(self.backbone.make_stem(), self.dtype), Take(("stem",)))
 
     def block_segment(self, n: int) -> Segment:
         """The segment of block n, counted from 0."""

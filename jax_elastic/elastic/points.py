@@ -47,8 +47,8 @@ def check_point(subnet: Subnet, subnets: Space, blocks: int) -> None:
     elif subnet not in subnets:
         raise UsageError(
             f"operating point {subnet} does not fit this network",
-            f"{subnets.fullest}, {CAPACITY}:share, or {BLOCKS}:1,0,... with a number for each of "
-            f"its {blocks} blocks",
+            f"it takes {subnets.fullest}, {CAPACITY}:share, or {BLOCKS}:1,0,... with a number for "
+            f"each of its {blocks} blocks",
         )
 
 

@@ -119,8 +119,8 @@ def by_hand(network, variables, images, budget, count, keys):
         first = np.argsort(-wants, kind="stable")[:count]
         passed.append(np.isin(np.arange(len(images)), first))
         opened, closed = code.open(own, carry), code.skip(own, carry)
-        rows = [(opened if is_open else closed)["x"][i] for i, is_open in enumerate(passed[-1])]
-        carry = {**closed, "x": jnp.stack(rows)}
+        ways = [opened if is_open else closed for is_open in passed[-1]]
+        carry = {name: jnp.stack([way[name][i] for i, way in enumerate(ways)]) for name in closed}
     return carry["logits"][0], np.array(passed).T
 
 
@@ -177,7 +177,7 @@ def test_padding_competes_with_no_image_when_a_split_is_evaluated():
         ("blocks:1,0,2,1,1", "blocks: takes 5 numbers"),
         ("capacity:0", r"capacity: takes one number in \(0, 1\], for example capacity:0.5"),
         ("capacity:0.5,0.5", "capacity: takes one number"),
-        ("width:3", r"full, capacity:share, or blocks:1,0,\.\.\. with a number for each of its 5"),
+        ("width:3", r"it takes full, capacity:share, or blocks:1,0,\.\.\. with a number for each of its 5"),
     ],
 )
 def test_points_that_do_not_fit_are_refused_with_what_does(text, message):

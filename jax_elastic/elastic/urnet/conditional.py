@@ -4,15 +4,15 @@ import abc
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BasicBlock, BlockKind, Bottleneck
 from jax_elastic.elastic.budgeted import Asked, Budgeted, GatedForward
-from jax_elastic.elastic.family import Array, BNMode, PyTree, Segment, Variables
-from jax_elastic.elastic.gated import GatedBlock, GatedBlockCode
+from jax_elastic.elastic.family import Array, BNMode, Carry, Code, PyTree, Segment, Variables
+from jax_elastic.elastic.gated import GatedBlock
 from jax_elastic.elastic.segments import Take
 from jax_elastic.errors import UsageError
 from jax_elastic.gates import sigmoid_or_step
@@ -31,14 +31,18 @@ class ConditionalGate(nn.Module):
     reduction: int
 
     @nn.compact
-    def __call__(self, x: Array, budget: Array) -> Array:
-        """X (B, H, W, C) of any float dtype, budget () or (B,) -> logits (B,), >= float32."""
-        pooled = x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2))
+    def __call__(self, pooled: Array, budget: Array) -> Array:
+        """GAP of x, (B, C) of at least float32, budget () or (B,) -> logits (B,)."""
         column = jnp.asarray(budget, pooled.dtype)[..., None]
         seen = jnp.concatenate([pooled, jnp.broadcast_to(column, pooled.shape)], -1)
-        units = max(1, x.shape[-1] // self.reduction)
+        units = max(1, pooled.shape[-1] // self.reduction)
         hidden = nn.relu(nn.Dense(units, name="hidden")(seen))
         return nn.Dense(1, name="logit")(hidden)[:, 0]
+
+
+def pool(x: Array) -> Array:
+    """GAP: (B, H, W, C) of any float dtype -> (B, C), at least float32."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2))
 
 
 class ConditionalBlock(GatedBlock):
@@ -57,7 +61,11 @@ class ConditionalBlock(GatedBlock):
 
     def gate_logits(self, x: Array, budget: Array) -> Array:
         """The gate's logits: x (B, H, W, C), budget () or (B,) -> (B,)."""
-        logits: Array = self.gate(x, budget)
+        return self.pooled_gate_logits(pool(x), budget)
+
+    def pooled_gate_logits(self, pooled: Array, budget: Array) -> Array:
+        """The same from the GAP of x, (B, C)."""
+        logits: Array = self.gate(pooled, budget)
         return logits
 
     def weighted(self, x: Array, budget: Array) -> Array:
@@ -94,6 +102,44 @@ CONDITIONAL_BLOCKS: dict[BlockKind, type[ConditionalBlock]] = {
     "bottleneck": ConditionalBottleneck,
 }
 """The blocks with conditional gates by kind."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PooledCode:
+    """A segment that also hands on what the first gate after it sees: ``x`` -> ``x, pooled``."""
+
+    code: Code
+
+    def open(self, own: PyTree, carry: Carry) -> Carry:
+        """See `Code`."""
+        carry = self.code.open(own, carry)
+        return {**carry, "pooled": pool(carry["x"])}
+
+
+@dataclasses.dataclass(frozen=True)
+class ConditionalBlockCode:
+    """A block with a gate of its own as a segment: ``x, pooled`` -> ``x, pooled``.
+
+    Pooling belongs to what made x, so that an image that takes an identity shortcut is not read at
+    all: its GAP is still the one that it had.
+    """
+
+    block: ConditionalBlock
+
+    def open(self, own: PyTree, carry: Carry) -> Carry:
+        """See `Code`."""
+        x = cast(Array, self.block.apply(own, carry["x"], method="open"))
+        return {**carry, "x": x, "pooled": pool(x)}
+
+    def skip(self, own: PyTree, carry: Carry) -> Carry:
+        """See `GatedCode`."""
+        x = cast(Array, self.block.apply(own, carry["x"], method="skip"))
+        return carry if x is carry["x"] else {**carry, "x": x, "pooled": pool(x)}
+
+    def gate(self, own: PyTree, carry: Carry, budget: Array | None) -> Array:
+        """See `GatedCode`."""
+        found = self.block.apply(own, carry["pooled"], budget, method="pooled_gate_logits")
+        return cast(Array, found)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,8 +180,13 @@ class Conditional(Budgeted, abc.ABC):
         logits, outs, moments = self.forward(module, variables, images, bn, rows)
         return GatedForward(logits, outs["gates"], outs["logits"], moments)
 
+    def stem_segment(self) -> Segment:
+        """See `Plain`."""
+        stem = super().stem_segment()
+        return dataclasses.replace(stem, code=PooledCode(stem.code))
+
     def block_segment(self, n: int) -> Segment:
         """See `Plain`; every block is gated, first blocks of stages too."""
         site = self.backbone.sites()[n]
-        code = GatedBlockCode(self.backbone.make_block(site, self.kind))
+        code = ConditionalBlockCode(self.backbone.make_block(site, self.kind))
         return Segment(f"block{n + 1}", code, Take(site.path, site.index), "gated")

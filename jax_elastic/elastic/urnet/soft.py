@@ -20,6 +20,7 @@ from jax_elastic.elastic.family import (
     Variables,
 )
 from jax_elastic.elastic.gated import PlannedBlockCode, TakePlanned, arrays_of
+from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.segments import Take
 from jax_elastic.elastic.urnet.conditional import Conditional, ConditionalBlock
 from jax_elastic.elastic.urnet.random_drop import RandomDrop, keep_logits
@@ -61,6 +62,10 @@ class URNetSoft(URNet):
     def prediction(self, found: GatedForward) -> Prediction:
         """The gates are weights: they decide nothing."""
         return Prediction((found.logits,), weights=found.gates.T)
+
+    def stem_segment(self) -> Segment:
+        """See `Plain`; the gates see x itself."""
+        return Plain.stem_segment(self)
 
     def block_segment(self, n: int) -> Segment:
         """See `Plain`; every block always runs."""
@@ -136,6 +141,10 @@ class SoftDrop(Conditional, RandomDrop):
         """Which blocks were kept, and the weights of all."""
         assert found.weights is not None
         return Prediction((found.logits,), found.open.T, weights=found.weights.T)
+
+    def stem_segment(self) -> Segment:
+        """See `Plain`; the gates see x itself."""
+        return Plain.stem_segment(self)
 
     def block_segment(self, n: int) -> Segment:
         """See `Plain`; every block is gated by its column of the plan."""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from jax_elastic.elastic.urnet.conditional import ConditionalGate
+from jax_elastic.elastic.urnet.conditional import ConditionalGate, pool
 from jax_elastic.elastic.urnet.soft import SoftDrop
 from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
@@ -24,11 +24,16 @@ SHARES = st.floats(0, 1, width=32)
 def gate():
     """A gate of reduction 2 over eight channels, and parameters without zeros."""
     module = ConditionalGate(2)
-    shapes = jax.eval_shape(module.init, KEY, jnp.ones((1, 2, 2, 8)), jnp.float32(1))
+    shapes = jax.eval_shape(module.init, KEY, jnp.ones((1, 8)), jnp.float32(1))
     rng = np.random.default_rng(0)
     draw = functools.partial(rng.normal, scale=0.5)
     params = jax.tree.map(lambda s: jnp.asarray(draw(size=s.shape), s.dtype), shapes)
-    return jax.jit(module.apply), params
+
+    @jax.jit
+    def apply(variables, images, budget):
+        return module.apply(variables, pool(images), budget)
+
+    return apply, params
 
 
 @hypothesis.given(
@@ -47,7 +52,7 @@ def test_a_gate_is_two_layers_over_pooled_channels_and_the_repeated_budget(gate,
 
 
 def test_a_gate_has_half_its_channels_as_hidden_units_and_starts_without_bias():
-    params = ConditionalGate(2).init(KEY, jnp.ones((1, 2, 2, 8)), 1.0)["params"]
+    params = ConditionalGate(2).init(KEY, jnp.ones((1, 8)), 1.0)["params"]
     chex.assert_shape(params["hidden"]["kernel"], (16, 4))
     chex.assert_shape(params["logit"]["kernel"], (4, 1))
     assert not params["hidden"]["bias"].any()
@@ -55,7 +60,7 @@ def test_a_gate_has_half_its_channels_as_hidden_units_and_starts_without_bias():
 
 
 def test_a_gate_has_a_hidden_unit_even_where_the_reduction_exceeds_the_channels():
-    params = ConditionalGate(16).init(KEY, jnp.ones((1, 2, 2, 8)), 1.0)["params"]
+    params = ConditionalGate(16).init(KEY, jnp.ones((1, 8)), 1.0)["params"]
     chex.assert_shape(params["hidden"]["kernel"], (16, 1))
 
 
