@@ -17,6 +17,7 @@ COMMANDS = {
     "eval": "accuracy, usage and MACs of a trained network per budget or operating point",
     "predict": "class, confidence and cost of each of your own images",
     "compare": "one table and one set of pictures from the evaluated workdirs of several runs",
+    "latency": "what operating points and engines take on this device, and which keep a time",
     "macs": "what the operating points of a network cost, without training it",
 }
 """Command -> what it does; each is the module `jax_elastic.cli.NAME_command`."""

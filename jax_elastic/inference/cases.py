@@ -1,0 +1,166 @@
+"""What a latency table times: operating points, budgets and engines, checked before any work."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jax_elastic.elastic.doors import check_budget
+from jax_elastic.elastic.family import Family, GatedCode
+from jax_elastic.elastic.points import BLOCKS, couples, own_budget
+from jax_elastic.errors import UsageError
+from jax_elastic.inference.engine import ENGINES
+from jax_elastic.inference.program import PROGRAMS
+from jax_elastic.subnet import Subnet
+
+MOST_POINTS = 64  # that are measured where none is named
+
+Point = tuple[Subnet, float | None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is timed at one batch size.
+
+    Attributes:
+      subnet: the operating point.
+      budget: the share of the blocks that is asked for, or None.
+      engine: its name.
+      dense: whether it is the form in whose times the others are told.
+    """
+
+    subnet: Subnet
+    budget: float | None
+    engine: str
+    dense: bool = False
+
+
+Plan = dict[int, tuple[Case, ...]]
+"""Batch size -> what is timed with it."""
+
+
+def plan(
+    network: Family,
+    batch_sizes: Sequence[int],
+    subnets: Sequence[Subnet] = (),
+    budgets: Sequence[float] = (),
+    engines: Sequence[str] = (),
+) -> Plan:
+    """The cases of each batch size, the dense form first.
+
+    That is every block open and no gate asked, where the network has it, by `static`; else the
+    fullest point by `masked`. Points without gates are run by `static` alone, and those that let a
+    share of a batch pass by `masked` and one other, because the others do the same.
+
+    Args:
+      network: the family.
+      batch_sizes: images per call; at least one.
+      subnets: operating points; none for all of the network's.
+      budgets: shares of the blocks; none for `network.budgets`.
+      engines: for points with gates; none for those that `auto` has to choose from.
+
+    Raises:
+      UsageError: the network cannot take what is asked for, there is no such engine or batch size,
+        or there are more cases than programs are kept.
+    """
+    if not batch_sizes or min(batch_sizes) < 1:
+        asked = ", ".join(map(str, batch_sizes))
+        raise UsageError(f"batch sizes {asked or 'are missing'}", "one or more, each 1 or more")
+    _check_engines(engines)
+    points, dense = _points(network, subnets, budgets), _dense(network, budgets)
+    found: Plan = {}
+    for size in dict.fromkeys(batch_sizes):
+        cases = [
+            Case(subnet, budget, engine)
+            for subnet, budget in points
+            for engine in _engines_of(network, subnet, engines or _default_engines(size))
+        ]
+        others = [case for case in cases if dataclasses.replace(case, dense=True) != dense]
+        found[size] = (dense, *others)
+        _check_programs(found[size])
+    return found
+
+
+def gated_codes(network: Family, subnet: Subnet) -> tuple[GatedCode, ...]:
+    """The computations of an operating point's gated segments, in their order."""
+    codes: list[Any] = [s.code for s in network.segments(subnet) if s.role == "gated"]
+    return tuple(codes)
+
+
+def _points(
+    network: Family, subnets: Sequence[Subnet], budgets: Sequence[float]
+) -> tuple[Point, ...]:
+    if not subnets and len(network.subnets) > MOST_POINTS:
+        raise UsageError(
+            f"this network has {len(network.subnets):,} operating points",
+            f"up to {MOST_POINTS} are measured where none is named",
+            "name some by --subnet, separated by ;",
+        )
+    points: list[Point] = []
+    for subnet in subnets or network.subnets:
+        network.check(subnet)
+        asked = _asked(network, budgets) if own_budget(subnet) is None else (None,)
+        for budget in asked:
+            check_budget(network, budget, subnet)
+            points.append((subnet, budget))
+    return tuple(dict.fromkeys(points))
+
+
+def _asked(network: Family, budgets: Sequence[float]) -> tuple[float | None, ...]:
+    return tuple(budgets or network.budgets) or (None,)
+
+
+def _dense(network: Family, budgets: Sequence[float]) -> Case:
+    fullest = network.subnets.fullest
+    highest = max(_asked(network, budgets), key=lambda asked: asked or 0)
+    blocks = len(gated_codes(network, fullest))
+    if not blocks:
+        return Case(fullest, highest, "static", dense=True)
+    point = Subnet(BLOCKS, (1,) * blocks)
+    try:
+        network.check(point)
+    except UsageError:
+        return Case(fullest, highest, "masked", dense=True)
+    return Case(point, None, "static", dense=True)
+
+
+def _default_engines(size: int) -> tuple[str, ...]:
+    """What `auto` has to choose from."""
+    bucketed = jax.default_backend() != "cpu" and size > 1
+    return ("masked", "compacted", *(["bucketed"] if bucketed else []))
+
+
+def _check_engines(engines: Sequence[str]) -> None:
+    known = [name for name in ENGINES if name != "auto"]
+    for name in engines:
+        if name == "auto":
+            raise UsageError("engine auto only chooses among others", "one of " + ", ".join(known))
+        if name not in known:
+            raise UsageError(f"unknown engine {name!r}", "one of " + ", ".join(known))
+
+
+def _engines_of(network: Family, subnet: Subnet, engines: Sequence[str]) -> tuple[str, ...]:
+    if not gated_codes(network, subnet):
+        return ("static",)
+    gated = [name for name in dict.fromkeys(engines) if name != "static"]
+    if not gated:
+        raise UsageError(
+            f"engine static cannot run {subnet}, where gates decide for each image",
+            next_step="name another engine by --engines, for example masked",
+        )
+    if couples(subnet):
+        skipping = [name for name in gated if name != "masked"]
+        return tuple(name for name in gated if name not in skipping[1:])
+    return tuple(gated)
+
+
+def _check_programs(cases: Sequence[Case]) -> None:
+    """Refuses what would be compiled again and again because too few programs are kept."""
+    programs = len({(case.subnet, case.engine) for case in cases})
+    if programs > PROGRAMS:
+        raise UsageError(
+            f"that makes {programs} pairs of operating point and engine",
+            f"up to {PROGRAMS} are measured in turn",
+            "name fewer by --subnet or --engines",
+        )
