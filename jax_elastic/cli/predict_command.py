@@ -44,9 +44,10 @@ def main(argv: list[str]) -> None:
     experiment = read_config(workdir)
     network, data = experiment.network, experiment.data
     subnet = _one_subnet(values.subnet, network)
-    check_budget(network, values.budget)
+    check_budget(network, values.budget, subnet)
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
-    engine = build_engine(network, variables, values.engine, [subnet])
+    batch_size = min(values.batch_size, len(paths))
+    engine = build_engine(network, variables, values.engine, [subnet], batch_size=batch_size)
     predictor = Predictor(engine, network, data, subnet, values.budget, meta.get("class_names"))
 
     unreadable: list[UnreadableImage] = []
@@ -61,6 +62,8 @@ def main(argv: list[str]) -> None:
         print(format_table(rows, _columns(rows)))
         for line in _describe_usage(rows, values.budget, network.random):
             print(line)
+        if values.engine != "masked":
+            print(engine.why)
     if unreadable:
         raise UsageError(
             f"{len(unreadable)} of {len(paths)} files cannot be read: "

@@ -72,7 +72,7 @@ def interrupt(*arguments: object) -> None:
 def test_a_loaded_network_predicts_through_an_engine_at_a_budget(workdir: Path) -> None:
     network, variables, experiment = jax_elastic.load(workdir)
     dataset = load_data(experiment.data, "test")
-    engine = jax_elastic.build_engine(network, variables)
+    engine = jax_elastic.build_engine(network, variables, "masked")
 
     prediction = engine(normalise(dataset.images[:5], experiment.data), budget=0.6)
 

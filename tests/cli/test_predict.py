@@ -37,7 +37,7 @@ def rows_of(argv, capsys):
 
 def test_rows_are_what_the_engine_says_of_the_pixels_in_the_files(workdir, folder, digits, capsys):
     network, variables, experiment = jax_elastic.load(workdir)
-    found = jax_elastic.build_engine(network, variables)(
+    found = jax_elastic.build_engine(network, variables, "masked")(
         normalise(digits, experiment.data), budget=0.6
     )
     logits, opened = np.asarray(found.logits[0], float), np.asarray(found.gates) >= 0
@@ -157,7 +157,7 @@ def test_a_name_after_two_dashes_is_no_flag(workdir, folder, capsys, monkeypatch
         ([".", "--budgets=0.3,0.6"], "Did you mean: budget"),
         ([".", "--budget=1", "--subnet=full;full"], "--subnet=full;full names 2 operating points"),
         ([".", "--budget=1", "--subnet=width:3"], "width:3 does not fit this network"),
-        ([".", "--budget=1", "--engine=fast"], "unknown engine 'fast'; one of masked, sequential"),
+        ([".", "--budget=1", "--engine=fast"], "unknown engine 'fast'; one of auto, masked"),
         ([".", "--budget=1", "--batch_size=0"], "flag --batch_size=0"),
     ],
 )

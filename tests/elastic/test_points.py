@@ -177,7 +177,7 @@ def test_padding_competes_with_no_image_when_a_split_is_evaluated():
         ("blocks:1,0,2,1,1", "blocks: takes 5 numbers"),
         ("capacity:0", r"capacity: takes one number in \(0, 1\], for example capacity:0.5"),
         ("capacity:0.5,0.5", "capacity: takes one number"),
-        ("width:3", r"it takes full, capacity:share, or blocks:1,0,\.\.\. with a number for each of its 5"),
+        ("width:3", r"it takes full, capacity:share, or blocks:1,0,\.\.\. with a number"),
     ],
 )
 def test_points_that_do_not_fit_are_refused_with_what_does(text, message):
