@@ -8,14 +8,14 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jax_elastic.elastic.family import Family, Variables
-from jax_elastic.elastic.points import BLOCKS
+from jax_elastic.elastic.family import Family, Prediction, Variables
+from jax_elastic.elastic.points import BLOCKS, capacity, passing
 from jax_elastic.elastic.runs import Run, stack_runs
 from jax_elastic.errors import UsageError
 from jax_elastic.inference.calibrate import ROUNDS, Inputs, micro_batches, random_gates
 from jax_elastic.inference.program import program
 from jax_elastic.inference.timing import interleaved
-from jax_elastic.inference.ways import Bucketed, Compacted, Masked, SkippingWay
+from jax_elastic.inference.ways import Bucketed, Compacted, Gathered, Masked, SkippingWay
 from jax_elastic.subnet import Subnet
 
 PyTree = Any
@@ -130,15 +130,14 @@ class Auto:
 
     def __call__(self, prepared: Prepared, subnet: Subnet, inputs: Inputs) -> SkippingWay:
         """See `Chooser`."""
-        size = self._batch_size or len(inputs.images)
+        size = len(inputs.images)
+        if capacity(subnet) is None:  # of which the way itself depends on the size
+            size = self._batch_size or size
         key = subnet, size, inputs.images.shape[1:], inputs.images.dtype
+        batch = inputs.of_size(size)
         if key not in self._trials:
-            batch = inputs.of_size(size)
             self._trials[key] = self._try(prepared, subnet, batch)
-            self._seen[key] = self._usage_of(prepared, batch)
-        trials, usage = self._trials[key], self._seen[key]
-        if self._usage is None and inputs.budget is not None:
-            usage = float(inputs.budget)
+        trials, usage = self._trials[key], self._expected(prepared, subnet, batch, key)
         best = quickest(trials, usage)
         if (*key, best) not in self._picked:
             text = why(trials, usage, f"{subnet}, batches of {size}")
@@ -153,13 +152,21 @@ class Auto:
 
     def _try(self, prepared: Prepared, subnet: Subnet, inputs: Inputs) -> Mapping[str, Trial]:
         runs, owns = prepared
-        size, blocks = len(inputs.images), gated_blocks(runs)
+        size, blocks, share = len(inputs.images), gated_blocks(runs), capacity(subnet)
         ways: dict[str, SkippingWay] = {"masked": Masked()}
-        ways["compacted"] = self._compacted(prepared, subnet, inputs)
-        if jax.default_backend() != "cpu" and size > 1:
-            ways["bucketed"] = Bucketed()
+        if share is not None:
+            ways["gathered"] = Gathered(passing(share, size))
+        else:
+            ways["compacted"] = self._compacted(prepared, subnet, inputs)
+            if jax.default_backend() != "cpu" and size > 1:
+                ways["bucketed"] = Bucketed()
         timed: dict[Any, Callable[[], object]] = {
-            (name, usage): _call(runs, owns, way, inputs, random_gates(size, blocks, usage))
+            (name, usage): _call(
+                program(runs, way, share),
+                owns,
+                inputs,
+                random_gates(size, blocks, usage) if share is None else None,
+            )
             for name, way in ways.items()
             for usage in (LOW, 1.0)
         }
@@ -176,18 +183,20 @@ class Auto:
         try:
             self._network.check(point)
         except UsageError:
-            return _call(*prepared, Masked(), inputs, None)
-        runs, owns = stack_runs(self._network.segments(point), self._variables)
-        return _call(runs, owns, Masked(), inputs, None)
+            runs, owns = prepared
+        else:
+            runs, owns = stack_runs(self._network.segments(point), self._variables)
+        return _call(program(runs, Masked()), owns, inputs, None)
 
-    def _usage_of(self, prepared: Prepared, inputs: Inputs) -> float:
-        if self._usage is not None:
-            return self._usage
-        if inputs.budget is not None:
-            return float(inputs.budget)
-        runs, owns = prepared
-        found = program(runs, Masked())(owns, inputs.images, inputs.budget, None, inputs.keys)
-        return float((np.asarray(found.gates) >= 0).mean())
+    def _expected(self, prepared: Prepared, subnet: Subnet, inputs: Inputs, key: Any) -> float:
+        for known in (capacity(subnet), self._usage, inputs.budget):
+            if known is not None:
+                return float(known)
+        if key not in self._seen:
+            runs, owns = prepared
+            found = program(runs, Masked())(owns, inputs.images, None, None, inputs.keys)
+            self._seen[key] = float((np.asarray(found.gates) >= 0).mean())
+        return self._seen[key]
 
 
 def quickest(trials: Mapping[str, Trial], usage: float) -> str:
@@ -214,13 +223,8 @@ def gated_blocks(runs: Sequence[Run]) -> int:
 
 
 def _call(
-    runs: tuple[Run, ...],
-    owns: tuple[PyTree, ...],
-    way: SkippingWay,
-    inputs: Inputs,
-    gates: Any,
+    run: Callable[..., Prediction], owns: tuple[PyTree, ...], inputs: Inputs, gates: Any
 ) -> Callable[[], object]:
-    run = program(runs, way)
     return lambda: jax.block_until_ready(
         run(owns, inputs.images, inputs.budget, gates, inputs.keys)
     )

@@ -42,6 +42,8 @@ class Inputs:
 
     def of_size(self, size: int) -> "Inputs":
         """The same for another number of images: repeated, or cut off."""
+        if size == len(self.images):
+            return self
         places = np.arange(size) % len(self.images)
         keys = None if self.keys is None else self.keys[places]
         return Inputs(self.images[places], self.budget, keys)

@@ -110,14 +110,13 @@ class Engine:
         return self._way(point, self._inputs(images, point, budget, keys))
 
     def _way(self, subnet: Subnet, inputs: Inputs) -> SkippingWay:
-        share = capacity(subnet)
-        if self.name != "masked" and share is not None:
-            return Gathered(passing(share, len(inputs.images)))
         prepared = self._prepared(subnet)
         if not gated_blocks(prepared[0]):
             self._ungated[subnet] = None
-        if subnet in self._ungated or share is not None:
             return Masked()
+        share = capacity(subnet)
+        if share is not None and self.name not in ("masked", "auto"):
+            return Gathered(passing(share, len(inputs.images)))
         return self._chooser(prepared, subnet, inputs)
 
     def _inputs(

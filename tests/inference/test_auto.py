@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toy import Toy
 from warm import BACKBONE, SMALL, keys_of, random_images, warmed
 
 from jax_elastic.elastic.plain import Plain
@@ -13,7 +14,7 @@ from jax_elastic.inference.calibrate import Inputs, tried_sizes
 from jax_elastic.inference.engine import build_engine
 from jax_elastic.inference.program import PROGRAMS, program
 from jax_elastic.inference.ways import Bucketed, Compacted, Masked
-from jax_elastic.subnet import FULL
+from jax_elastic.subnet import FULL, Subnet
 
 IMAGES = random_images(8, 1)
 TRIALS = {
@@ -63,6 +64,25 @@ def test_auto_expects_what_the_first_images_open_where_there_is_no_budget_to_go_
     engine = build_engine(network, warmed(network, 9), batch_size=4, usage=0.3)
     engine(IMAGES, budget=0.9, keys=keys_of(network, 8))
     assert "batches of 4 on cpu: expected with 30% of the blocks open" in engine.why
+
+
+def test_auto_measures_what_a_network_without_budgets_opens():
+    engine = build_engine(Toy(), warmed(Toy(), 9))
+    engine(IMAGES)
+    opened = float((np.asarray(engine(IMAGES).gates) >= 0).mean())
+    assert f"expected with {opened:.0%} of the blocks open" in engine.why
+
+
+def test_auto_lets_as_many_pass_as_the_capacity_says_whatever_the_batch():
+    variables, half = warmed(SMALL, 9), Subnet("capacity", (0.5,))
+    engine = build_engine(SMALL, variables, batch_size=8)
+    for size in (8, 3):
+        images = IMAGES[:size]
+        expected = build_engine(SMALL, variables, "masked")(images, half, 0.6)
+        found = engine(images, half, 0.6)
+        tolerance = 1e-5 * np.abs(expected.logits[0]).max()
+        np.testing.assert_allclose(found.logits[0], expected.logits[0], rtol=0, atol=tolerance)
+    assert "gathered" in engine.why
 
 
 def test_where_no_gate_decides_there_is_nothing_to_choose():
