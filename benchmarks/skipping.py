@@ -2,7 +2,8 @@
 
 Every engine against the network with all blocks and no gates, in the quicker of its two forms
 (scanned segments, or the family's own forward), all in turn in one process. Each call has another
-pattern of open blocks. Columns: the ratio of times and that of nominal MACs; `executed` counts the
+pattern of open blocks; calls of a few images are timed several at once, as a server makes them, or
+else each would find the caches that the others left. Columns: the ratio of times and that of nominal MACs; `executed` counts the
 micro-batches that ran; `saving` is the share of the ideal saving (1 - MAC ratio) that was reached.
 
 Networks: resnet32, resnet110 and resnet101 (gates cost nothing), urnet110 and urnet101 (conditional
@@ -25,7 +26,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from benchmarks.command import run
 from benchmarks.gate_patterns import NETWORKS, PATTERNS, Gates
 from benchmarks.provenance import facts
-from benchmarks.timing import load
+from benchmarks.timing import load, repeated
 from jax_elastic.cli.flags import parse
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
@@ -48,6 +49,7 @@ OWN = "its own"  # the pattern of trained gates
 DENSE = ("dense, segments", "dense, forward")
 ENGINES = ("masked", "compacted", "sequential", "bucketed", CAPACITY)
 VARIED = 4  # patterns that take turns
+TIMED = 16  # images at least, in as many calls as they take
 
 COLUMNS = (
     Column("engine", "engine", left=True),
@@ -112,7 +114,8 @@ def main(argv: list[str]) -> None:
     found: list[dict[str, Any]] = []
     for size in sizes:
         works = subject.works(engines, size, patterns, keeps)
-        seconds = interleaved({call: work.run for call, work in works.items()}, values.rounds)
+        timed = {call: repeated(work.run, -(-TIMED // size)) for call, work in works.items()}
+        seconds = interleaved(timed, values.rounds)
         new = rows(values.network, works, seconds)
         print(format_table(new, COLUMNS), flush=True)
         found += [{**row, **shared, **load()} for row in new]

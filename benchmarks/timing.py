@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,16 @@ class Ratio:
             "kept": None if self.most is None else ratio <= self.most,
             "rounds": len(ratios),
         }
+
+
+def repeated(once: Callable[[], object], times: int) -> Callable[[], None]:
+    """A run several times over."""
+
+    def run() -> None:
+        for _ in range(times):
+            once()
+
+    return run
 
 
 def load() -> dict[str, float]:

@@ -22,7 +22,7 @@ from absl import flags
 from benchmarks.command import run
 from benchmarks.dispatches import Run, dispatches, on_a_ready_made_batch
 from benchmarks.provenance import facts
-from benchmarks.timing import COLUMNS, Ratio, load, rows
+from benchmarks.timing import COLUMNS, Ratio, load, repeated, rows
 from jax_elastic.cli.flags import parse, read_config
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
@@ -141,16 +141,6 @@ def peer_step(experiment: Experiment, layout: str) -> Run:
     labels = torch.zeros(phase.batch_size, dtype=torch.int64)
     network = Network(cast(Plain, experiment.network).backbone, channels)
     return training_step(network, phase, images, labels, layout == "channels-last")
-
-
-def repeated(once: Run, times: int) -> Run:
-    """A run several times over."""
-
-    def run() -> None:
-        for _ in range(times):
-            once()
-
-    return run
 
 
 def cores() -> int:

@@ -5,7 +5,7 @@ is gone through is an argument: `masked` here, the ways that skip in `jax_elasti
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -29,6 +29,7 @@ from jax_elastic.subnet import Subnet
 
 PyTree = Any
 Gates = Array | None
+Own = Callable[[], PyTree]
 
 
 class Way(Protocol):
@@ -38,12 +39,13 @@ class Way(Protocol):
         """Programs are remembered by it."""
         ...
 
-    def __call__(self, code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
+    def __call__(self, code: GatedCode, own: Own, carry: Carry, opened: Array) -> Carry:
         """Opens the segment for some images and takes the shortcut for the others.
 
         Args:
           code: the segment's computation.
-          own: its arrays.
+          own: gives its arrays. They are cut out of a stack where this is called: in a branch that
+            is not taken, they are not even read.
           carry: per-image arrays.
           opened: bool (B,).
         """
@@ -116,36 +118,42 @@ def run_segments(
     logits: list[Array] = []
     done = 0
     for run, own in zip(runs, owns, strict=True):
-        code: Any = run.code
 
-        def one(carry: Carry, xs: PyTree, code: Any = code, role: Role = run.role) -> Any:
-            own, decided = xs
-            if role != "gated":
-                return code.open(own, carry), None
-            z = code.gate(own, carry, budget)
+        def one(carry: Carry, xs: PyTree, run: Run = run, own: PyTree = own) -> Any:
+            i, decided = xs
+
+            def taken() -> PyTree:
+                return jax.tree.map(lambda a: a[i], own) if run.length > 1 else own
+
+            code: Any = run.code
+            if run.role != "gated":
+                return code.open(taken(), carry), None
+            z = code.gate(taken(), carry, budget)
             if share is not None:
                 z = jnp.where(highest(z, share), 1.0, -1.0).astype(z.dtype)
-            return way(code, own, carry, z >= 0 if decided is None else decided), z
+            return way(code, taken, carry, z >= 0 if decided is None else decided), z
 
         decided = None
         if run.role == "gated":
             decided = None if gates is None else gates[:, done : done + run.length].T
             done += run.length
-        stacked = own if run.length > 1 else jax.tree.map(lambda a: a[None], own)
-        carry, z = _repeat(one, carry, (stacked, decided), run.length)
+        carry, z = _repeat(one, carry, decided, run.length)
         if z is not None:
             logits.append(z)
     return carry, jnp.concatenate(logits).T if logits else None
 
 
-def _repeat(one: Any, carry: Carry, rows: PyTree, length: int) -> tuple[Carry, Array | None]:
-    """Applies `one` to each row; in a scan where the carry keeps its shapes."""
+def _repeat(
+    one: Any, carry: Carry, decided: Array | None, length: int
+) -> tuple[Carry, Array | None]:
+    """Applies `one` to each segment; in a scan where the carry keeps its shapes."""
 
     def row(i: int) -> PyTree:
-        return jax.tree.map(lambda a: a[i], rows)
+        return i, None if decided is None else decided[i]
 
-    after, _ = jax.eval_shape(one, carry, row(0))
+    after, _ = jax.eval_shape(lambda carry: one(carry, row(0)), carry)
     if length > 1 and _shapes(after) == _shapes(carry):
+        rows = jnp.arange(length), decided
         found: tuple[Carry, Array | None] = lax.scan(one, carry, rows, length=length)
         return found
     logits = []
@@ -155,7 +163,7 @@ def _repeat(one: Any, carry: Carry, rows: PyTree, length: int) -> tuple[Carry, A
     return carry, None if logits[0] is None else jnp.stack(logits)
 
 
-def masked(code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
+def masked(code: GatedCode, own: Own, carry: Carry, opened: Array) -> Carry:
     """Both ways for every image, then one of them: the oracle of the ways that skip.
 
     See `Way`.
@@ -164,7 +172,8 @@ def masked(code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
     def select(a: Array, b: Array) -> Array:
         return jnp.where(opened.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
-    return jax.tree.map(select, code.open(own, carry), code.skip(own, carry))  # type: ignore[no-any-return]
+    arrays = own()
+    return jax.tree.map(select, code.open(arrays, carry), code.skip(arrays, carry))  # type: ignore[no-any-return]
 
 
 def predict_runs(

@@ -23,7 +23,7 @@ import numpy.typing as npt
 from jax import lax
 
 from jax_elastic.elastic.family import Array, Carry, Code, GatedCode
-from jax_elastic.elastic.runs import Way, masked
+from jax_elastic.elastic.runs import Own, Way, masked
 
 PyTree = Any
 Counts = npt.NDArray[np.int64]
@@ -48,7 +48,7 @@ class SkippingWay(Way, Protocol):
 class Masked:
     """Every image both ways, see `jax_elastic.elastic.runs.masked`."""
 
-    def __call__(self, code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
+    def __call__(self, code: GatedCode, own: Own, carry: Carry, opened: Array) -> Carry:
         """See `Way`."""
         return masked(code, own, carry, opened)
 
@@ -74,19 +74,25 @@ class Compacted:
         """Images of a micro-batch of a segment, at most `batch`."""
         return min(dict(self.sizes).get(code, self.default), batch)
 
-    def __call__(self, code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
+    def __call__(self, code: GatedCode, own: Own, carry: Carry, opened: Array) -> Carry:
         """See `Way`."""
         batch = len(opened)
         if batch == 1:
             # A single image needs no loop around its branch.
-            return lax.cond(opened[0], code.open, code.skip, own, carry)  # type: ignore[no-any-return]
+            return lax.cond(  # type: ignore[no-any-return]
+                opened[0],
+                lambda carry: code.open(own(), carry),
+                lambda carry: code.skip(own(), carry),
+                carry,
+            )
         size = self.size(code, batch)
         ids = open_first(opened, -(-batch // size) * size)
-        before, after = _ways_in(code, own, carry)
+        arrays = own()
+        before, after = _ways_in(code, arrays, carry)
 
         def micro_batch(i: Array, after: Carry) -> Carry:
             chosen = lax.dynamic_slice(ids, (i * size,), (size,))
-            return _open_chosen(code, own, before, after, chosen)
+            return _open_chosen(code, arrays, before, after, chosen)
 
         return lax.fori_loop(0, -(-opened.sum() // size), micro_batch, after)  # type: ignore[no-any-return]
 
@@ -111,14 +117,15 @@ class Bucketed:
         count = min(self.buckets, batch)
         return tuple(sorted({math.ceil(i * batch / count) for i in range(count + 1)}))
 
-    def __call__(self, code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
+    def __call__(self, code: GatedCode, own: Own, carry: Carry, opened: Array) -> Carry:
         """See `Way`."""
         capacities = self.capacities(len(opened))
         ids = open_first(opened, len(opened))
-        before, after = _ways_in(code, own, carry)
+        arrays = own()
+        before, after = _ways_in(code, arrays, carry)
 
         def bucket(capacity: int, after: Carry) -> Carry:
-            return _open_chosen(code, own, before, after, ids[:capacity]) if capacity else after
+            return _open_chosen(code, arrays, before, after, ids[:capacity]) if capacity else after
 
         which = jnp.searchsorted(jnp.array(capacities, jnp.int32), opened.sum(dtype=jnp.int32))
         branches = [partial(bucket, capacity) for capacity in capacities]
@@ -141,10 +148,11 @@ class Gathered:
 
     passing: int
 
-    def __call__(self, code: GatedCode, own: PyTree, carry: Carry, opened: Array) -> Carry:
+    def __call__(self, code: GatedCode, own: Own, carry: Carry, opened: Array) -> Carry:
         """See `Way`."""
-        before, after = _ways_in(code, own, carry)
-        return _open_chosen(code, own, before, after, open_first(opened, self.passing))
+        arrays = own()
+        before, after = _ways_in(code, arrays, carry)
+        return _open_chosen(code, arrays, before, after, open_first(opened, self.passing))
 
     def computed(self, code: Code, opened: Counts, size: int) -> Counts:
         """See `SkippingWay`: those that pass."""
