@@ -3,8 +3,9 @@
 Every engine against the network with all blocks and no gates, in the quicker of its two forms
 (scanned segments, or the family's own forward), all in turn in one process. Each call has another
 pattern of open blocks; calls of a few images are timed several at once, as a server makes them, or
-else each would find the caches that the others left. Columns: the ratio of times and that of nominal MACs; `executed` counts the
-micro-batches that ran; `saving` is the share of the ideal saving (1 - MAC ratio) that was reached.
+else each would find the caches that the others left. Columns: the ratio of times and that of
+nominal MACs; `executed` counts the micro-batches that ran; `saving` is the share of the ideal
+saving (1 - MAC ratio) that was reached.
 
 Networks: resnet32, resnet110 and resnet101 (gates cost nothing), urnet110 and urnet101 (conditional
 gates are computed), urnet_digits (the package's trained network: --keeps are budgets, and its own
@@ -14,7 +15,7 @@ gates decide on images it was not trained on).
 import dataclasses
 import itertools
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import jax
@@ -101,6 +102,9 @@ class Work:
     keep: float
 
 
+Measured = dict[Call, tuple[Work, Floats]]
+
+
 def main(argv: list[str]) -> None:
     """Runs the command with its arguments."""
     values = parse(argv, _define, __doc__ or "")
@@ -113,13 +117,28 @@ def main(argv: list[str]) -> None:
     shared = {"command": "python -m benchmarks.skipping " + " ".join(argv), **facts()}
     found: list[dict[str, Any]] = []
     for size in sizes:
-        works = subject.works(engines, size, patterns, keeps)
-        timed = {call: repeated(work.run, -(-TIMED // size)) for call, work in works.items()}
-        seconds = interleaved(timed, values.rounds)
-        new = rows(values.network, works, seconds)
+        dense = measure(subject.dense(size), values.rounds)
+        baseline = quicker(dense)
+        new = rows(values.network, dense, baseline)
+        for group in subject.groups(engines, size, patterns, keeps):
+            # A baseline of its own, close in time: slow machines drift.
+            both = {baseline: dense[baseline][0], **group}
+            new += rows(values.network, measure(both, values.rounds), baseline)[1:]
         print(format_table(new, COLUMNS), flush=True)
         found += [{**row, **shared, **load()} for row in new]
     write_json(values.json or f"docs/results/skipping_{values.network}.json", "skipping", found)
+
+
+def measure(works: Mapping[Call, Work], rounds: int) -> Measured:
+    """Every call's work, and its seconds (rounds,)."""
+    timed = {call: repeated(work.run, -(-TIMED // call.batch_size)) for call, work in works.items()}
+    seconds = interleaved(timed, rounds)
+    return {call: (work, seconds[call]) for call, work in works.items()}
+
+
+def quicker(dense: Measured) -> Call:
+    """The call of the least median."""
+    return min(dense, key=lambda call: float(np.median(dense[call][1])))
 
 
 class Subject:
@@ -145,22 +164,27 @@ class Subject:
         self._codes = [segment.code for segment in segments if segment.role == "gated"]
         self._all = Subnet(BLOCKS, (1,) * len(self._codes))
 
-    def works(
-        self, engines: Sequence[str], size: int, patterns: Sequence[str], keeps: Sequence[float]
-    ) -> dict[Call, Work]:
-        """Everything at a batch size."""
+    def dense(self, size: int) -> dict[Call, Work]:
+        """The network with all blocks and no gates, in both forms."""
         macs = float(self._costs.cost(self._all).full)
-        dense = {
+        return {
             Call(name, size): Work(run, macs, macs, 1.0)
             for name, run in zip(DENSE, self._dense(size), strict=True)
         }
-        calls = itertools.product(engines, [size], patterns, keeps)
-        return dense | {
-            Call(*call): self._work(Call(*call))
-            for call in calls
-            # Of one image all pass; and a capacity has its own pattern.
-            if call[0] != CAPACITY or (size > 1 and call[2] == patterns[0])
-        }
+
+    def groups(
+        self, engines: Sequence[str], size: int, patterns: Sequence[str], keeps: Sequence[float]
+    ) -> Iterator[dict[Call, Work]]:
+        """What is timed together: an engine under one kind of pattern."""
+        for engine, pattern in itertools.product(engines, patterns):
+            # A single image is in no order with others; a capacity has a pattern of its own; and
+            # what is masked takes as long under any.
+            only_first = size == 1 or engine in (CAPACITY, "masked")
+            if (only_first and pattern != patterns[0]) or (size == 1 and engine == CAPACITY):
+                continue
+            shown = keeps[:1] if engine == "masked" else keeps
+            calls = [Call(engine, size, pattern, keep) for keep in shown]
+            yield {call: self._work(call) for call in calls}
 
     def _batch(self, size: int, i: int) -> tuple[Array, Array | None]:
         """The i-th images, and their keys."""
@@ -234,15 +258,13 @@ def _without_gates(params: dict[str, Any]) -> dict[str, Any]:
     return dict(unflatten_dict(kept))
 
 
-def rows(
-    network: str, works: Mapping[Call, Work], seconds: Mapping[Call, Floats]
-) -> list[dict[str, Any]]:
-    """A row per call, against the dense form of the least median."""
-    dense = min((c for c in works if c.engine in DENSE), key=lambda call: np.median(seconds[call]))
+def rows(network: str, measured: Measured, baseline: Call) -> list[dict[str, Any]]:
+    """A row per call, against one of them."""
+    dense, dense_seconds = measured[baseline]
     found = []
-    for call, work in works.items():
-        low, ratio, high = np.quantile(seconds[call] / seconds[dense], (0.25, 0.5, 0.75))
-        mac_ratio = work.macs / works[dense].macs
+    for call, (work, seconds) in measured.items():
+        low, ratio, high = np.quantile(seconds / dense_seconds, (0.25, 0.5, 0.75))
+        mac_ratio = work.macs / dense.macs
         most = bar(network, call, mac_ratio)
         row = {
             "network": network,
@@ -252,12 +274,12 @@ def rows(
             "low": float(low),
             "high": float(high),
             "mac_ratio": mac_ratio,
-            "executed_mac_ratio": work.executed / works[dense].macs,
+            "executed_mac_ratio": work.executed / dense.macs,
             "saving": None if mac_ratio > 0.999 else float((1 - ratio) / (1 - mac_ratio)),
             "bar": most,
             "kept": None if most is None else bool(ratio <= most),
-            "baseline": dense.engine,
-            "rounds": len(seconds[call]),
+            "baseline": baseline.engine,
+            "rounds": len(seconds),
         }
         found.append(row)
     return found

@@ -11,7 +11,7 @@ from warm import BACKBONE, SMALL
 
 from benchmarks import gate_patterns, skipping
 from benchmarks.gate_patterns import PATTERNS, Gated, independent, nested
-from benchmarks.skipping import Call, Subject, Work, bar, main, rows
+from benchmarks.skipping import Call, Subject, Work, bar, main, quicker, rows
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
 from jax_elastic.errors import UsageError
 
@@ -46,11 +46,13 @@ def shrink(monkeypatch, network):
 
 def test_every_engine_is_run_and_its_work_counted(monkeypatch):
     shrink(monkeypatch, SMALL)
-    works = Subject("resnet110").works(skipping.ENGINES, 4, ["independent"], [0.4])
+    subject = Subject("resnet110")
 
-    for work in works.values():
+    groups = [subject.dense(4), *subject.groups(skipping.ENGINES, 4, ["independent"], [0.4])]
+    by_name = {call.engine: work for group in groups for call, work in group.items()}
+    for work in by_name.values():
         work.run()
-    by_name = {call.engine: work for call, work in works.items()}
+
     assert list(by_name) == [*skipping.DENSE, *skipping.ENGINES]
     dense = by_name[skipping.DENSE[0]].macs
     assert by_name["masked"].executed >= dense > by_name["masked"].macs
@@ -62,27 +64,38 @@ def test_every_engine_is_run_and_its_work_counted(monkeypatch):
 
 
 def test_trained_gates_decide_for_themselves(monkeypatch):
-    works = Subject(skipping.TRAINED).works(["masked"], 8, [skipping.OWN], [0.3, 0.9])
-    low, high = (work.keep for call, work in works.items() if call.engine == "masked")
+    (group,) = Subject(skipping.TRAINED).groups(["bucketed"], 8, [skipping.OWN], [0.3, 0.9])
+    low, high = (work.keep for work in group.values())
     assert 0 < low < high < 1
 
 
-def test_the_baseline_is_the_quicker_dense_form():
-    calls = [Call(name, 256) for name in skipping.DENSE]
-    calls.append(Call("compacted", 256, "nested", 0.5))
-    works = {
-        call: Work(lambda: None, macs, macs, 0.5)
-        for call, macs in zip(calls, (2, 2, 1), strict=True)
-    }
+def test_ratios_are_to_the_quicker_dense_form_round_by_round():
+    dense = [Call(name, 256) for name in skipping.DENSE]
+    skips = Call("compacted", 256, "nested", 0.5)
+    whole, half = Work(lambda: None, 2, 2, 1.0), Work(lambda: None, 1, 1.5, 0.5)
     times = (np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 4.0]), np.array([0.5, 1.0, 3.0]))
+    measured = {dense[0]: (whole, times[0]), dense[1]: (whole, times[1]), skips: (half, times[2])}
 
-    found = rows("resnet110", works, dict(zip(calls, times, strict=True)))
+    baseline = quicker(measured | {skips: (half, times[0])})
+    found = rows("resnet110", measured, baseline)
 
+    assert baseline == dense[1]
     assert [row["time_ratio"] for row in found] == [2, 1, 0.5]
     assert {row["baseline"] for row in found} == {"dense, forward"}
+    assert (found[2]["mac_ratio"], found[2]["executed_mac_ratio"]) == (0.5, 0.75)
     assert found[2]["saving"] == 1
-    assert found[2]["mac_ratio"] == 0.5
     assert (found[2]["bar"], found[2]["kept"]) == (0.54, True)
+
+
+def test_a_single_image_has_one_pattern_and_no_capacity(monkeypatch):
+    shrink(monkeypatch, RandomDrop(BACKBONE))
+    engines = ["masked", "sequential", "capacity"]
+    groups = list(Subject("resnet110").groups(engines, 1, list(PATTERNS), [0.2, 1.0]))
+    assert [(call.engine, call.keep) for group in groups for call in group] == [
+        ("masked", 0.2),
+        ("sequential", 0.2),
+        ("sequential", 1.0),
+    ]
 
 
 @pytest.mark.parametrize(
