@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warm import BACKBONE, SMALL
 
-from benchmarks import gate_patterns, skipping
+from benchmarks import gate_patterns
 from benchmarks.gate_patterns import PATTERNS, Gated, independent, nested
-from benchmarks.skipping import Call, Subject, Work, bar, main, quicker, rows
+from benchmarks.skipping import ENGINES, bar, main, quicker, rows
+from benchmarks.skipping_subject import DENSE, OWN, TRAINED, Call, Subject, Work
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
 from jax_elastic.errors import UsageError
 
@@ -48,13 +49,13 @@ def test_every_engine_is_run_and_its_work_counted(monkeypatch):
     shrink(monkeypatch, SMALL)
     subject = Subject("resnet110")
 
-    groups = [subject.dense(4), *subject.groups(skipping.ENGINES, 4, ["independent"], [0.4])]
+    groups = [subject.dense(4), *subject.groups(ENGINES, 4, ["independent"], [0.4])]
     by_name = {call.engine: work for group in groups for call, work in group.items()}
     for work in by_name.values():
         work.run()
 
-    assert list(by_name) == [*skipping.DENSE, *skipping.ENGINES]
-    dense = by_name[skipping.DENSE[0]].macs
+    assert list(by_name) == [*DENSE, *ENGINES]
+    dense = by_name[DENSE[0]].macs
     assert by_name["masked"].executed >= dense > by_name["masked"].macs
     # One image at a time, nothing is computed that is not open.
     assert by_name["sequential"].executed == by_name["sequential"].macs == by_name["masked"].macs
@@ -64,13 +65,13 @@ def test_every_engine_is_run_and_its_work_counted(monkeypatch):
 
 
 def test_trained_gates_decide_for_themselves(monkeypatch):
-    (group,) = Subject(skipping.TRAINED).groups(["bucketed"], 8, [skipping.OWN], [0.3, 0.9])
+    (group,) = Subject(TRAINED).groups(["bucketed"], 8, [OWN], [0.3, 0.9])
     low, high = (work.keep for work in group.values())
     assert 0 < low < high < 1
 
 
 def test_ratios_are_to_the_quicker_dense_form_round_by_round():
-    dense = [Call(name, 256) for name in skipping.DENSE]
+    dense = [Call(name, 256) for name in DENSE]
     skips = Call("compacted", 256, "nested", 0.5)
     whole, half = Work(lambda: None, 2, 2, 1.0), Work(lambda: None, 1, 1.5, 0.5)
     times = (np.array([2.0, 4.0, 6.0]), np.array([1.0, 2.0, 4.0]), np.array([0.5, 1.0, 3.0]))
