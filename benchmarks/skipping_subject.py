@@ -1,8 +1,10 @@
 """What the benchmark of skipping runs: a network with gates, its engines, and patterns of gates."""
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -84,6 +86,10 @@ class Subject:
         segments = self._network.segments(FULL)
         self._codes = [segment.code for segment in segments if segment.role == "gated"]
         self._all = Subnet(BLOCKS, (1,) * len(self._codes))
+        # One of each name, because an engine remembers its calibrations.
+        self._engine = functools.cache(
+            partial(build_engine, self._network, self._variables, subnets=[])
+        )
 
     def dense(self, size: int) -> dict[Call, Work]:
         """The network with all blocks and no gates, in both forms."""
@@ -116,7 +122,7 @@ class Subject:
     def _dense(self, size: int) -> tuple[Callable[[], object], Callable[[], object]]:
         """All blocks without gates: by segments, and as the plain network's own forward."""
         images, keys = self._batch(size, 0)
-        engine = build_engine(self._network, self._variables, "static", [self._all])
+        engine = self._engine("static")
         network = cast(Plain, self._network)
         plain = Plain(network.backbone, network.dtype)
         forward = jax.jit(plain.predict, static_argnums=2)
@@ -132,7 +138,7 @@ class Subject:
         name = call.engine
         if name == CAPACITY:
             point, name = Subnet(CAPACITY, (call.keep,)), "compacted"
-        engine = build_engine(self._network, self._variables, name, [point])
+        engine = self._engine(name)
         budget = call.keep if self.trained else 0.5
         batches = [self._batch(size, i) for i in range(VARIED)]
         given: list[Any] = [None] * VARIED
