@@ -35,7 +35,7 @@ from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import Column, format_table
 from jax_elastic.inference.timing import Floats, interleaved
 
-ENGINES = ("masked", "compacted", "sequential", "bucketed", CAPACITY)
+ENGINES = ("masked", "compacted", "sequential", "bucketed", "auto", CAPACITY)
 TIMED = 16  # images at least, in as many calls as they take
 
 COLUMNS = (
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
     values = parse(argv, _define, __doc__ or "")
     configure(values)
     sizes = [int(size) for size in _numbers(values, "batch_sizes", least=1)]
-    keeps = _numbers(values, "keeps", least=0)
+    keeps = _numbers(values, "keeps", least=1e-3)
     engines, patterns = _names(values, "engines", ENGINES), _names(values, "patterns", PATTERNS)
     subject = Subject(values.network)
     patterns = [OWN] if subject.trained else patterns
@@ -78,7 +78,9 @@ def main(argv: list[str]) -> None:
             new += rows(values.network, measure(both, values.rounds), baseline)[1:]
         print(format_table(new, COLUMNS), flush=True)
         found += [{**row, **shared, **load()} for row in new]
-    write_json(values.json or f"docs/results/skipping_{values.network}.json", "skipping", found)
+        # What is done is kept, whatever comes after.
+        path = values.json or f"docs/results/skipping_{values.network}.json"
+        write_json(path, "skipping", found)
 
 
 def measure(works: Mapping[Call, Work], rounds: int) -> Measured:
@@ -149,7 +151,7 @@ def _numbers(values: flags.FlagValues, name: str, least: float) -> list[float]:
         numbers = []
     most = 1.0 if name == "keeps" else np.inf
     if not numbers or not all(least <= number <= most for number in numbers):
-        allowed = "shares in [0, 1]" if name == "keeps" else "positive whole numbers"
+        allowed = "shares in (0, 1]" if name == "keeps" else "positive whole numbers"
         raise UsageError(f"--{name}={','.join(texts)} is no list of numbers", allowed)
     return numbers
 

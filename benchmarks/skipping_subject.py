@@ -17,7 +17,7 @@ from jax_elastic.data.augment import normalise
 from jax_elastic.data.datasets import load as load_split
 from jax_elastic.elastic.family import Array, Family, Variables
 from jax_elastic.elastic.plain import Plain
-from jax_elastic.elastic.points import BLOCKS, CAPACITY
+from jax_elastic.elastic.points import CAPACITY, all_blocks, gated_codes
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.inference.engine import build_engine
 from jax_elastic.inference.pretrained import pretrained
@@ -83,9 +83,8 @@ class Subject:
             self._network, self._variables = NETWORKS[name].network, NETWORKS[name].variables()
             self._images = NETWORKS[name].images(256)
         self._costs = CostModel(self._network, self._images.shape[1:])
-        segments = self._network.segments(FULL)
-        self._codes = [segment.code for segment in segments if segment.role == "gated"]
-        self._all = Subnet(BLOCKS, (1,) * len(self._codes))
+        self._codes = gated_codes(self._network, FULL)
+        self._all = cast(Subnet, all_blocks(self._network))
         # One of each name, because an engine remembers its calibrations.
         self._engine = functools.cache(
             partial(build_engine, self._network, self._variables, subnets=[])
@@ -138,7 +137,7 @@ class Subject:
         name = call.engine
         if name == CAPACITY:
             point, name = Subnet(CAPACITY, (call.keep,)), "compacted"
-        engine = self._engine(name)
+        engine = self._engine(name, usage=call.keep if name == "auto" else None)
         budget = call.keep if self.trained else 0.5
         batches = [self._batch(size, i) for i in range(VARIED)]
         given: list[Any] = [None] * VARIED

@@ -13,6 +13,7 @@ from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.data.images import ImageFile, UnreadableImage, find_images, read_image
 from jax_elastic.elastic.doors import check_budget
 from jax_elastic.elastic.family import Family
+from jax_elastic.elastic.points import couples
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.evaluate import usage
 from jax_elastic.evaluation.rows import Row, write_json
@@ -58,9 +59,11 @@ def main(argv: list[str]) -> None:
         where = {"data": data.name, "step": meta["step"]}
         write_json(values.json, "predict", [{**where, **row} for row in rows])
     if rows and values.json != "-":
+        # A capacity opens its share, whatever the budget that gates are asked with.
+        asked = None if couples(subnet) else values.budget
         print(f"{workdir}, step {meta['step']}, operating point {subnet}")
         print(format_table(rows, _columns(rows)))
-        for line in _describe_usage(rows, values.budget, network.random):
+        for line in _describe_usage(rows, asked, network.random):
             print(line)
         if values.engine != "masked":
             print(engine.why)
@@ -82,7 +85,10 @@ def _define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_string("subnet", "", "operating point; the fullest by default", flag_values=values)
     flags.DEFINE_string(
-        "engine", "masked", "what runs the network: " + ", ".join(ENGINES), flag_values=values
+        "engine",
+        "masked",
+        "what runs the network; the default repeats its bits: " + ", ".join(ENGINES),
+        flag_values=values,
     )
     flags.DEFINE_integer("batch_size", 64, "images per call", lower_bound=1, flag_values=values)
     flags.DEFINE_string(

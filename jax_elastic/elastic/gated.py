@@ -5,7 +5,7 @@ segment decides all gates before the first block.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -64,10 +64,24 @@ PLANNED_BLOCKS: dict[BlockKind, type[PlannedBlock]] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class PlannedBlockCode:
-    """A block under a plan as a segment: ``x, plan`` -> ``x``; ``plan`` is gate logits (B, N)."""
+class GatedBlockCode:
+    """What the codes of blocks share: how they look where they are fixed, see `FixableCode`."""
 
     block: GatedBlock
+
+    @property
+    def idle(self) -> bool:
+        """Only the first block of a stage changes the map on its shortcut."""
+        return not cast(Any, self.block).first
+
+    def reads(self, module: str, opened: bool) -> bool:
+        """Closed, a block has its projection alone; open, all but its gate."""
+        return module != "gate" if opened else module in ("projection", "bn_projection")
+
+
+@dataclasses.dataclass(frozen=True)
+class PlannedBlockCode(GatedBlockCode):
+    """A block under a plan as a segment: ``x, plan`` -> ``x``; ``plan`` is gate logits (B, N)."""
 
     def open(self, own: PyTree, carry: Carry) -> Carry:
         """See `Code`."""

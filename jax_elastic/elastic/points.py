@@ -5,16 +5,25 @@
   logits: the time is known beforehand, but what an image gets depends on its batch.
 
 They lie outside `subnets`, because training does not draw them and a search does not list them.
+Both imply a budget, which counts where none is given.
 """
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax.numpy as jnp
 
-from jax_elastic.elastic.family import Array, Carry, GatedCode, PyTree, Segment
+from jax_elastic.elastic.family import (
+    Array,
+    Carry,
+    Family,
+    GatedCode,
+    PyTree,
+    Segment,
+    Variables,
+)
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Space, Subnet
 
@@ -59,17 +68,18 @@ def capacity(subnet: Subnet) -> float | None:
 
 def couples(subnet: Subnet) -> bool:
     """Whether what an image gets depends on the other images of its batch."""
-    return subnet.axis == CAPACITY
+    return capacity(subnet) is not None
 
 
 def own_budget(subnet: Subnet) -> float | None:
-    """The budget that an operating point implies: the share of the blocks in a fixed set."""
-    return sum(subnet.value) / len(subnet.value) if subnet.axis == BLOCKS else None
+    """The budget that an operating point implies: the share of the blocks, or of the batch."""
+    implied = subnet.axis in (BLOCKS, CAPACITY)
+    return float(sum(subnet.value) / len(subnet.value)) if implied else None
 
 
 def passing(share: float, size: int) -> int:
     """How many images of a batch pass under a capacity: the share of `size`, rounded up."""
-    return math.ceil(share * size - 1e-9)  # .1 x 30 is 3, whatever floats say
+    return max(1, math.ceil(share * size - 1e-9))  # .1 x 30 is 3, whatever floats say
 
 
 def highest(logits: Array, share: float) -> Array:
@@ -87,6 +97,35 @@ def highest(logits: Array, share: float) -> Array:
     return ranks < passing(share, len(logits))
 
 
+def gated_codes(network: Family, subnet: Subnet) -> tuple[GatedCode, ...]:
+    """The computations of an operating point's gated segments, in their order."""
+    codes: list[Any] = [s.code for s in network.segments(subnet) if s.role == "gated"]
+    return tuple(codes)
+
+
+def all_blocks(network: Family) -> Subnet | None:
+    """The point that opens every gated block and asks no gate; None if the network has none."""
+    point = Subnet(BLOCKS, (1,) * len(gated_codes(network, network.subnets.fullest)))
+    try:
+        network.check(point)
+    except UsageError:
+        return None
+    return point
+
+
+class FixableCode(GatedCode, Protocol):
+    """The code of a gated segment that can also be open, or closed, for every image."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether `skip` hands on what it gets, so that a closed segment is nothing at all."""
+        ...
+
+    def reads(self, module: str, opened: bool) -> bool:
+        """Whether `open`, or else `skip`, reads the arrays of a module of the segment."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class ClosedCode:
     """A gated segment that is closed for every image.
@@ -102,25 +141,54 @@ class ClosedCode:
         return self.code.skip(own, carry)
 
 
+@dataclasses.dataclass(frozen=True)
+class TakeRead:
+    """Cuts out what a fixed segment reads.
+
+    Attributes:
+      segment: the gated one.
+      opened: whether it is open.
+    """
+
+    segment: Segment
+    opened: bool
+
+    def __call__(self, variables: Variables) -> PyTree:
+        """The ``{"params", "stats"}`` of the modules that are read."""
+        code: Any = self.segment.code
+        own = self.segment.take(variables)
+
+        def read(modules: dict[str, PyTree]) -> dict[str, PyTree]:
+            return {name: part for name, part in modules.items() if code.reads(name, self.opened)}
+
+        return {name: read(own[name]) for name in variables if name in own}
+
+
 def with_fixed_blocks(segments: Sequence[Segment], subnet: Subnet) -> tuple[Segment, ...]:
     """The segments of a network at a ``blocks`` point.
 
     Args:
-      segments: where each image decides for itself.
+      segments: where each image decides for itself; the code of the gated ones is `FixableCode`.
       subnet: the point.
 
     Returns:
-      The same without plans; each gated segment is fixed, open or closed. They take what the
-      gated ones take.
+      The same without plans; each gated segment is fixed, open or closed. A closed one that does
+      nothing is left out, so that equal open ones still follow each other.
     """
     opened = iter(subnet.value)
     found = []
     for segment in segments:
-        if segment.role == "gated":
-            code: Any = segment.code
-            found.append(
-                Segment(segment.name, code if next(opened) else ClosedCode(code), segment.take)
-            )
-        elif segment.role == "fixed":
+        if segment.role == "fixed":
             found.append(segment)
+        elif segment.role == "gated":
+            found += _fixed(segment, bool(next(opened)))
     return tuple(found)
+
+
+def _fixed(segment: Segment, opened: bool) -> list[Segment]:
+    code: Any = segment.code
+    if opened:
+        return [Segment(f"{segment.name}-open", code, TakeRead(segment, True))]
+    if code.idle:
+        return []
+    return [Segment(f"{segment.name}-closed", ClosedCode(code), TakeRead(segment, False))]

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
 from jax import lax
 
 from jax_elastic.elastic.family import (
@@ -28,8 +30,22 @@ from jax_elastic.elastic.segments import first_carry
 from jax_elastic.subnet import Subnet
 
 PyTree = Any
-Gates = Array | None
 Own = Callable[[], PyTree]
+
+
+class Injected(NamedTuple):
+    """Decisions that may replace the network's own; a program serves both.
+
+    Attributes:
+      opened: bool (B, N).
+      given: bool (), whether they do.
+    """
+
+    opened: Array | npt.NDArray[np.bool_]
+    given: Array | np.bool_
+
+
+Gates = Injected | None
 
 
 class Way(Protocol):
@@ -98,6 +114,7 @@ def run_segments(
     gates: Gates,
     way: Way,
     share: float | None = None,
+    broken: Array | None = None,
 ) -> tuple[Carry, Array | None]:
     """Runs a network.
 
@@ -106,10 +123,11 @@ def run_segments(
       owns: their arrays.
       carry: from `first_carry`.
       budget: () or None.
-      gates: bool (B, N) that replace the network's decisions, or None.
+      gates: what replaces the network's decisions, or None.
       way: how to go through a gated segment.
       share: of the batch that passes each gated segment, those of the highest gate logits; None
         where each image decides for itself.
+      broken: bool (B,), images that pass last under a `share`, whatever their logits; or None.
 
     Returns:
       The last carry, and the gate logits (B, N) or None without gated segments. Under a `share`
@@ -130,12 +148,17 @@ def run_segments(
                 return code.open(taken(), carry), None
             z = code.gate(taken(), carry, budget)
             if share is not None:
-                z = jnp.where(highest(z, share), 1.0, -1.0).astype(z.dtype)
-            return way(code, taken, carry, z >= 0 if decided is None else decided), z
+                ranked = z if broken is None else jnp.where(broken, jnp.nan, z)
+                z = jnp.where(highest(ranked, share), 1.0, -1.0).astype(z.dtype)
+            opened = z >= 0
+            if gates is not None:
+                opened = jnp.where(gates.given, decided, opened)
+            return way(code, taken, carry, opened), z
 
         decided = None
         if run.role == "gated":
-            decided = None if gates is None else gates[:, done : done + run.length].T
+            if gates is not None:
+                decided = jnp.asarray(gates.opened)[:, done : done + run.length].T
             done += run.length
         carry, z = _repeat(one, carry, decided, run.length)
         if z is not None:
@@ -193,15 +216,21 @@ def predict_runs(
       owns: their arrays.
       images: (B, H, W, channels).
       budget: () or (B,), or None.
-      gates: bool (B, N) that replace the network's decisions, or None.
+      gates: what replaces the network's decisions, or None.
       keys: (B,), where the network is random.
       way: how to go through a gated segment.
       share: of the batch that passes each gated segment, or None.
+
+    Returns:
+      The prediction; the logits of an image that is not finite are NaN.
     """
     budgets = None if budget is None else jnp.broadcast_to(budget, len(images))
     carry = first_carry(images, budgets, keys)
-    carry, logits = run_segments(runs, owns, carry, budget, gates, way, share)
-    return Prediction(carry["logits"], logits, carry.get("choice"))
+    # On some devices a ReLU turns NaN into 0, and a broken image would get a confident answer.
+    broken = ~jnp.isfinite(images).all((1, 2, 3))
+    carry, gate_logits = run_segments(runs, owns, carry, budget, gates, way, share, broken)
+    logits = tuple(jnp.where(broken[:, None], jnp.nan, level) for level in carry["logits"])
+    return Prediction(logits, gate_logits, carry.get("choice"))
 
 
 def predict_by_segments(

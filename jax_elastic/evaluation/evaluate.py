@@ -99,7 +99,10 @@ class Evaluator:
         self._subnets = tuple(subnets or [network.subnets.fullest])
         for subnet in self._subnets:
             network.check(subnet)
-        self._asked = _group(self._subnets, tuple(budgets or network.budgets) or (None,))
+        given = () if budgets is None else tuple(budgets)
+        for asked in given:
+            check_budget(network, asked)
+        self._asked = _group(self._subnets, given or network.budgets or (None,))
         for budget, group in self._asked:
             check_budget(network, budget, group[0])
         if draws < 2:
@@ -189,19 +192,20 @@ class Evaluator:
             row |= {"draws": len(top1), "top1_draws_ci95": draws_interval(top1)}
         opened = found.opened
         flat = None if opened is None else opened.reshape(-1, opened.shape[-1])
-        return {**row, **usage(flat, budget)}
+        used = usage(flat, budget)
+        if opened is None:
+            used["achieved"] = own_budget(subnet)  # of a fixed set it is known
+        return {**row, **used}
 
 
 def _group(
     subnets: tuple[Subnet, ...], budgets: tuple[float | None, ...]
 ) -> list[tuple[float | None, tuple[Subnet, ...]]]:
     """What is predicted in one call: a budget and operating points that are batched alike."""
-    groups: list[tuple[float | None, tuple[Subnet, ...]]] = []
     implied = tuple(subnet for subnet in subnets if own_budget(subnet) is not None)
-    for coupled in (False, True):
-        rest = tuple(s for s in subnets if s not in implied and couples(s) == coupled)
-        groups += [(budget, rest) for budget in budgets if rest]
-    return groups + [(None, (subnet,)) for subnet in implied]
+    rest = tuple(subnet for subnet in subnets if subnet not in implied)
+    groups = [(budget, rest) for budget in budgets if rest]
+    return [*groups, *((None, (subnet,)) for subnet in implied)]
 
 
 def _mean_draw(values: npt.NDArray[Any]) -> Floats:

@@ -8,12 +8,11 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from jax_elastic.elastic.family import Family, Prediction, Variables
-from jax_elastic.elastic.points import BLOCKS, capacity, passing
+from jax_elastic.elastic.family import Family, Variables
+from jax_elastic.elastic.points import all_blocks, capacity, passing
 from jax_elastic.elastic.runs import Run, stack_runs
-from jax_elastic.errors import UsageError
 from jax_elastic.inference.calibrate import ROUNDS, Inputs, micro_batches, random_gates
-from jax_elastic.inference.program import program
+from jax_elastic.inference.program import inject, program
 from jax_elastic.inference.timing import interleaved
 from jax_elastic.inference.ways import Bucketed, Compacted, Gathered, Masked, SkippingWay
 from jax_elastic.subnet import Subnet
@@ -21,7 +20,6 @@ from jax_elastic.subnet import Subnet
 PyTree = Any
 Prepared = tuple[tuple[Run, ...], tuple[PyTree, ...]]
 LOW = 0.25  # usage of the cheaper trial; the other opens everything
-DENSE = "dense"
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +86,7 @@ class Calibrated:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """What a way takes, in times of the network with all blocks open and no gate asked.
+    """What a way takes, in times of the network with all blocks open.
 
     Attributes:
       way: through gated segments.
@@ -101,8 +99,8 @@ class Trial:
     full: float
 
     def at(self, usage: float) -> float:
-        """Expected at a usage, on the line through both."""
-        return self.low + (self.full - self.low) * (usage - LOW) / (1 - LOW)
+        """Expected at a usage, on the line through both, but never less than nothing."""
+        return max(0.0, self.low + (self.full - self.low) * (usage - LOW) / (1 - LOW))
 
 
 class Auto:
@@ -134,13 +132,14 @@ class Auto:
         if capacity(subnet) is None:  # of which the way itself depends on the size
             size = self._batch_size or size
         key = subnet, size, inputs.images.shape[1:], inputs.images.dtype
-        batch = inputs.of_size(size)
         if key not in self._trials:
-            self._trials[key] = self._try(prepared, subnet, batch)
-        trials, usage = self._trials[key], self._expected(prepared, subnet, batch, key)
+            self._trials[key] = self._try(prepared, subnet, inputs.of_size(size))
+        trials = self._trials[key]
+        usage, source = self._expected(prepared, subnet, inputs, key)
         best = quickest(trials, usage)
         if (*key, best) not in self._picked:
-            text = why(trials, usage, f"{subnet}, batches of {size}")
+            gates = "with" if all_blocks(self._network) is None else "without"
+            text = why(trials, usage, f"{subnet}, batches of {size}", source, gates)
             self._picked[*key, best] = text
             _log.info(text)
         return trials[best].way
@@ -151,52 +150,54 @@ class Auto:
         return "\n".join(self._picked.values())
 
     def _try(self, prepared: Prepared, subnet: Subnet, inputs: Inputs) -> Mapping[str, Trial]:
-        runs, owns = prepared
-        size, blocks, share = len(inputs.images), gated_blocks(runs), capacity(subnet)
-        ways: dict[str, SkippingWay] = {"masked": Masked()}
-        if share is not None:
-            ways["gathered"] = Gathered(passing(share, size))
-        else:
-            ways["compacted"] = self._compacted(prepared, subnet, inputs)
-            if jax.default_backend() != "cpu" and size > 1:
-                ways["bucketed"] = Bucketed()
+        share, dense = capacity(subnet), all_blocks(self._network)
+        ways = self._ways(prepared, subnet, inputs)
         timed: dict[Any, Callable[[], object]] = {
-            (name, usage): _call(
-                program(runs, way, share),
-                owns,
-                inputs,
-                random_gates(size, blocks, usage) if share is None else None,
-            )
+            (name, usage): _call(prepared, way, share, inputs, usage)
             for name, way in ways.items()
-            for usage in (LOW, 1.0)
+            for usage in ((LOW, 1.0) if share is None else (1.0,))
         }
-        timed[DENSE] = self._dense(prepared, blocks, inputs)
+        baseline = prepared
+        if dense is not None:
+            baseline = stack_runs(self._network.segments(dense), self._variables)
+        timed["dense"] = _call(baseline, Masked(), None, inputs, 1.0)
         seconds = interleaved(timed, ROUNDS)
-        ratios = {name: float(np.median(s / seconds[DENSE])) for name, s in seconds.items()}
+        ratios = {name: float(np.median(s / seconds["dense"])) for name, s in seconds.items()}
         return {
-            name: Trial(way, ratios[name, LOW], ratios[name, 1.0]) for name, way in ways.items()
+            name: Trial(way, ratios.get((name, LOW), ratios[name, 1.0]), ratios[name, 1.0])
+            for name, way in ways.items()
         }
 
-    def _dense(self, prepared: Prepared, blocks: int, inputs: Inputs) -> Callable[[], object]:
-        """All blocks and no gate; with gates where the network cannot do without."""
-        point = Subnet(BLOCKS, (1,) * blocks)
-        try:
-            self._network.check(point)
-        except UsageError:
-            runs, owns = prepared
-        else:
-            runs, owns = stack_runs(self._network.segments(point), self._variables)
-        return _call(program(runs, Masked()), owns, inputs, None)
+    def _ways(self, prepared: Prepared, subnet: Subnet, inputs: Inputs) -> dict[str, SkippingWay]:
+        size, share = len(inputs.images), capacity(subnet)
+        if share is not None:
+            return {"masked": Masked(), "gathered": Gathered(passing(share, size))}
+        compacted = self._compacted(prepared, subnet, inputs)
+        ways: dict[str, SkippingWay] = {"masked": Masked(), "compacted": compacted}
+        return ways | ({"bucketed": Bucketed()} if suits_buckets(size) else {})
 
-    def _expected(self, prepared: Prepared, subnet: Subnet, inputs: Inputs, key: Any) -> float:
-        for known in (capacity(subnet), self._usage, inputs.budget):
-            if known is not None:
-                return float(known)
+    def _expected(
+        self, prepared: Prepared, subnet: Subnet, inputs: Inputs, key: Any
+    ) -> tuple[float, str]:
+        """The usage, and how it is known."""
+        share = capacity(subnet)
+        if share is not None:
+            return share, "the capacity"
+        if self._usage is not None:
+            return self._usage, "as told"
+        if inputs.budget is not None:
+            return float(inputs.budget), "the budget"
         if key not in self._seen:
             runs, owns = prepared
-            found = program(runs, Masked())(owns, inputs.images, None, None, inputs.keys)
+            gates = inject(None, len(inputs.images), gated_blocks(runs))
+            found = program(runs, Masked())(owns, inputs.images, None, gates, inputs.keys)
             self._seen[key] = float((np.asarray(found.gates) >= 0).mean())
-        return self._seen[key]
+        return self._seen[key], "of the first images"
+
+
+def suits_buckets(size: int) -> bool:
+    """Whether `Bucketed` is worth a try for batches of a size: where a host steers the device."""
+    return jax.default_backend() != "cpu" and size > 1
 
 
 def quickest(trials: Mapping[str, Trial], usage: float) -> str:
@@ -204,16 +205,26 @@ def quickest(trials: Mapping[str, Trial], usage: float) -> str:
     return min(trials, key=lambda name: trials[name].at(usage))
 
 
-def why(trials: Mapping[str, Trial], usage: float, what: str) -> str:
-    """Says what is picked, and why."""
+def why(
+    trials: Mapping[str, Trial], usage: float, what: str, source: str, gates: str = "without"
+) -> str:
+    """Says what is picked, and why.
+
+    Args:
+      trials: of the ways.
+      usage: share of the blocks that is expected to be open.
+      what: is run.
+      source: how the usage is known.
+      gates: whether the network that the times are told in is `with` or `without` gates.
+    """
     best = quickest(trials, usage)
     times = ", ".join(f"{name} {trial.at(usage):.2f}" for name, trial in trials.items())
     text = (
         f"{best} for {what} on {jax.default_backend()}: expected with {usage:.0%} of the blocks "
-        f"open, in times of all blocks without gates: {times}"
+        f"open ({source}), in times of all blocks {gates} gates: {times}"
     )
     if trials[best].at(usage) > 1:
-        text += "; slower than without gates, so skipping gains nothing here"
+        text += "; slower than that, so skipping gains nothing here"
     return text
 
 
@@ -223,8 +234,13 @@ def gated_blocks(runs: Sequence[Run]) -> int:
 
 
 def _call(
-    run: Callable[..., Prediction], owns: tuple[PyTree, ...], inputs: Inputs, gates: Any
+    prepared: Prepared, way: SkippingWay, share: float | None, inputs: Inputs, usage: float
 ) -> Callable[[], object]:
+    """A call with random gates of a usage; under a capacity, with the network's own."""
+    runs, owns = prepared
+    size, blocks = len(inputs.images), gated_blocks(runs)
+    gates = random_gates(size, blocks, usage) if share is None else None
+    injected, run = inject(gates, size, blocks), program(runs, way, share)
     return lambda: jax.block_until_ready(
-        run(owns, inputs.images, inputs.budget, gates, inputs.keys)
+        run(owns, inputs.images, inputs.budget, injected, inputs.keys)
     )

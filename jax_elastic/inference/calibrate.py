@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_elastic.elastic.family import Array, Carry
-from jax_elastic.elastic.runs import Run, run_segments
+from jax_elastic.elastic.runs import Injected, Run, run_segments
 from jax_elastic.elastic.segments import first_carry
+from jax_elastic.errors import UsageError
 from jax_elastic.inference.timing import interleaved
 from jax_elastic.inference.ways import Compacted
 
@@ -56,7 +57,15 @@ def micro_batches(runs: Sequence[Run], owns: Sequence[PyTree], inputs: Inputs) -
       runs: of a network at an operating point.
       owns: their arrays.
       inputs: of the batch size in question.
+
+    Raises:
+      UsageError: the images are traced.
     """
+    if isinstance(inputs.images, jax.core.Tracer):
+        raise UsageError(
+            "an engine that calibrates itself cannot be called first under jax.jit",
+            next_step="call it once outside, or take another engine, for example masked",
+        )
     size = len(inputs.images)
     sizes = tried_sizes(size, jax.default_backend())
     found: dict[Any, int] = {}
@@ -73,6 +82,7 @@ def micro_batches(runs: Sequence[Run], owns: Sequence[PyTree], inputs: Inputs) -
 def tried_sizes(batch: int, platform: str) -> tuple[int, ...]:
     """Powers of two: the micro-batches that a calibration tries, see `SHARES`."""
     least, most = SHARES.get(platform, OTHER_SHARES)
+    least = min(least, LARGEST / batch)
     sizes = (2**i for i in range(LARGEST.bit_length()))
     return tuple(size for size in sizes if least * batch <= size <= most * batch) or (1,)
 
@@ -101,7 +111,7 @@ def _trial(
         own = jax.tree.map(lambda a: a[0], own)
     part = run._replace(length=length)
     size = len(jax.tree.leaves(carry)[0])
-    gates = random_gates(size, length, USAGE)
+    gates = Injected(random_gates(size, length, USAGE), jnp.bool_(True))
 
     @jax.jit
     def through(own: PyTree, carry: Carry) -> Any:
@@ -125,6 +135,6 @@ def _like_next(run: Run, own: PyTree, carry: Carry) -> Carry:
 
 
 def _noise(shape: jax.ShapeDtypeStruct) -> Array:
-    # As after a ReLU: products with zeros would be as many, but numbers far from 1 take longer.
-    drawn = np.abs(np.random.default_rng(0).normal(size=shape.shape))
-    return jnp.asarray(drawn, shape.dtype)
+    # As after a ReLU: numbers far from 1 may take longer.
+    drawn = jax.random.normal(jax.random.key(0), shape.shape, jnp.float32)
+    return jnp.abs(drawn).astype(shape.dtype)

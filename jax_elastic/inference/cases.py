@@ -2,14 +2,12 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
-
-import jax
 
 from jax_elastic.elastic.doors import check_budget
-from jax_elastic.elastic.family import Family, GatedCode
-from jax_elastic.elastic.points import BLOCKS, couples, own_budget
+from jax_elastic.elastic.family import Family
+from jax_elastic.elastic.points import all_blocks, couples, gated_codes, own_budget
 from jax_elastic.errors import UsageError
+from jax_elastic.inference.auto import suits_buckets
 from jax_elastic.inference.engine import ENGINES
 from jax_elastic.inference.program import PROGRAMS
 from jax_elastic.subnet import Subnet
@@ -82,12 +80,6 @@ def plan(
     return found
 
 
-def gated_codes(network: Family, subnet: Subnet) -> tuple[GatedCode, ...]:
-    """The computations of an operating point's gated segments, in their order."""
-    codes: list[Any] = [s.code for s in network.segments(subnet) if s.role == "gated"]
-    return tuple(codes)
-
-
 def _points(
     network: Family, subnets: Sequence[Subnet], budgets: Sequence[float]
 ) -> tuple[Point, ...]:
@@ -97,6 +89,8 @@ def _points(
             f"up to {MOST_POINTS} are measured where none is named",
             "name some by --subnet, separated by ;",
         )
+    for given in budgets:
+        check_budget(network, given)
     points: list[Point] = []
     for subnet in subnets or network.subnets:
         network.check(subnet)
@@ -114,21 +108,15 @@ def _asked(network: Family, budgets: Sequence[float]) -> tuple[float | None, ...
 def _dense(network: Family, budgets: Sequence[float]) -> Case:
     fullest = network.subnets.fullest
     highest = max(_asked(network, budgets), key=lambda asked: asked or 0)
-    blocks = len(gated_codes(network, fullest))
-    if not blocks:
+    if not gated_codes(network, fullest):
         return Case(fullest, highest, "static", dense=True)
-    point = Subnet(BLOCKS, (1,) * blocks)
-    try:
-        network.check(point)
-    except UsageError:
-        return Case(fullest, highest, "masked", dense=True)
-    return Case(point, None, "static", dense=True)
+    point = all_blocks(network)
+    return Case(point, None, "static", True) if point else Case(fullest, highest, "masked", True)
 
 
 def _default_engines(size: int) -> tuple[str, ...]:
     """What `auto` has to choose from."""
-    bucketed = jax.default_backend() != "cpu" and size > 1
-    return ("masked", "compacted", *(["bucketed"] if bucketed else []))
+    return ("masked", "compacted", *(["bucketed"] if suits_buckets(size) else []))
 
 
 def _check_engines(engines: Sequence[str]) -> None:

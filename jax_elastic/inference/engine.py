@@ -1,7 +1,8 @@
 """Engines: one call that runs a trained network at an operating point and a budget."""
 
-import functools
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,16 +14,19 @@ from jax_elastic.elastic.runs import Run, stack_runs
 from jax_elastic.errors import UsageError
 from jax_elastic.inference.auto import Auto, Calibrated, Chooser, Fixed, Prepared, gated_blocks
 from jax_elastic.inference.calibrate import Inputs
-from jax_elastic.inference.program import PROGRAMS, program
+from jax_elastic.inference.program import inject, program
 from jax_elastic.inference.ways import Bucketed, Compacted, Gathered, Masked, SkippingWay
 from jax_elastic.subnet import Subnet
+
+POINTS = 64  # operating points that an engine keeps ready
 
 
 class Engine:
     """A network ready to predict; built by `build_engine`.
 
-    An operating point is prepared when it is first asked for. One program serves all budgets and
-    all patterns of gates of a point and batch size; a bounded number of both is kept.
+    An operating point is prepared when it is first asked for, which copies the weights that it
+    reads; the `POINTS` that were used last are kept. One program serves all budgets and all
+    patterns of gates of a point and batch size; see `PROGRAMS`.
 
     Args:
       network: the family.
@@ -45,16 +49,15 @@ class Engine:
     ):
         self.name = name
         self._network, self._variables, self._chooser = network, variables, chooser
-        self._ungated: dict[Subnet, None] = {}
-        self._prepared = functools.lru_cache(PROGRAMS)(self._prepare)
+        self._told: dict[Subnet, str] = {}
+        self._points: OrderedDict[Subnet, Prepared] = OrderedDict()
         for subnet in subnets:
             self._prepared(subnet)
 
     @property
     def why(self) -> str:
         """What was chosen in the calls so far, and why: a line for each choice."""
-        ungated = [f"{point}: no gate decides, so there is one way" for point in self._ungated]
-        return "\n".join(filter(None, [*ungated, self._chooser.why]))
+        return "\n".join(filter(None, [*self._told.values(), self._chooser.why]))
 
     def __call__(
         self,
@@ -78,8 +81,8 @@ class Engine:
           and 1 or -1 where the operating point lets a share of the batch pass.
 
         Raises:
-          UsageError: an empty batch, a wrong subnet or budget, gates or keys of another shape, or
-            BN statistics that were never estimated.
+          UsageError: an empty batch, a wrong subnet or budget, gates or keys of another shape or
+            dtype, BN statistics that were never estimated, or a trial is due under `jax.jit`.
         """
         if images.ndim != 4 or not images.shape[0]:
             raise UsageError(f"images have shape {images.shape}", "(B, H, W, channels) with B > 0")
@@ -90,13 +93,15 @@ class Engine:
                 "normalise them as in training: jax_elastic.data.augment.normalise",
             )
         point = subnet or self._network.subnets.fullest
+        self._network.check(point)
         check_budget(self._network, budget, point)
         self._check_keys(keys, len(images))
         runs, owns = self._prepared(point)
         _check_gates(gates, point, runs, len(images))
         inputs = self._inputs(images, point, budget, keys)
-        way = self._way(point, inputs)
-        return program(runs, way, capacity(point))(owns, images, inputs.budget, gates, keys)
+        run = program(runs, self._way(point, inputs), capacity(point))
+        injected = inject(gates, len(images), gated_blocks(runs))
+        return run(owns, images, inputs.budget, injected, keys)
 
     def way(
         self,
@@ -110,12 +115,12 @@ class Engine:
         return self._way(point, self._inputs(images, point, budget, keys))
 
     def _way(self, subnet: Subnet, inputs: Inputs) -> SkippingWay:
-        prepared = self._prepared(subnet)
+        prepared, share = self._prepared(subnet), capacity(subnet)
         if not gated_blocks(prepared[0]):
-            self._ungated[subnet] = None
+            self._told[subnet] = f"{subnet}: no gate decides, so there is one way"
             return Masked()
-        share = capacity(subnet)
         if share is not None and self.name not in ("masked", "auto"):
+            self._told[subnet] = f"{subnet}: those who pass are gathered"
             return Gathered(passing(share, len(inputs.images)))
         return self._chooser(prepared, subnet, inputs)
 
@@ -135,14 +140,22 @@ class Engine:
                 f"pass jax.random.split(jax.random.key(0), {size})" if wanted else "leave keys out",
             )
 
+    def _prepared(self, subnet: Subnet) -> Prepared:
+        if subnet not in self._points:
+            self._points[subnet] = self._prepare(subnet)
+            if len(self._points) > POINTS:
+                self._points.popitem(last=False)
+        self._points.move_to_end(subnet)
+        return self._points[subnet]
+
     def _prepare(self, subnet: Subnet) -> Prepared:
         check_statistics(self._network, self._variables, subnet)
         prepared = stack_runs(self._network.segments(subnet), self._variables)
         if self.name == "static" and gated_blocks(prepared[0]):
             raise UsageError(
                 f"engine static cannot run {subnet}, where gates decide for each image",
-                f"points without gates, such as {BLOCKS}:1,0,...",
-                "or another engine",
+                f"points without gates, such as {BLOCKS}:1,0,... (in Python, subnets=[point])",
+                "or take another engine",
             )
         return prepared
 
@@ -152,6 +165,8 @@ def _check_gates(gates: Array | None, subnet: Subnet, runs: Sequence[Run], size:
         return
     if capacity(subnet) is not None:
         raise UsageError(f"gates were given, but {subnet} decides which images pass")
+    if gates.dtype != bool:
+        raise UsageError(f"gates are {gates.dtype}", "bool", "pass prediction.gates >= 0")
     if gates.shape != (size, gated_blocks(runs)):
         raise UsageError(f"gates have shape {gates.shape}", f"({size}, {gated_blocks(runs)}) here")
 
@@ -178,8 +193,9 @@ def build_engine(
 ) -> Engine:
     """An engine for a trained network; all compute the same function (law 1).
 
-    `auto` and `compacted` calibrate themselves at the first call for an operating point and batch
-    size, which takes some seconds; `Engine.why` says what was found. Sums of floats may round
+    `auto` and `compacted` calibrate themselves at the first call for an operating point and shape
+    of images: they compile and time a few programs for each kind of block, seconds for small
+    networks and minutes for large ones. `Engine.why` says what was found. Sums of floats may round
     otherwise in another engine, and so after another calibration.
 
     Args:
@@ -188,7 +204,8 @@ def build_engine(
       engine: a name in `ENGINES`.
       subnets: operating points to check and prepare now; None for the fullest. Others are
         prepared when they are first asked for.
-      batch_size: to calibrate for; None for that of each call.
+      batch_size: to calibrate for, once; None for that of each call, where every new size is
+        calibrated for.
       usage: the share of the blocks that `auto` expects to be open; None for the budget, or where
         there is none for what the first images open.
 
@@ -198,16 +215,16 @@ def build_engine(
     """
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}", "one of " + ", ".join(ENGINES))
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch_size {batch_size} is not positive", "1 or more")
+    if batch_size is not None and not (isinstance(batch_size, int) and batch_size > 0):
+        raise UsageError(f"batch_size {batch_size!r} is no number of images", "1 or more")
     if usage is not None and not 0 <= usage <= 1:
         raise UsageError(f"usage {usage:g} is no share of the blocks", "in [0, 1]")
     choosers: dict[str, Callable[[], Chooser]] = {
+        **{name: partial(Fixed, Masked(), f"{name}: as asked") for name in ("masked", "static")},
         "auto": lambda: Auto(network, variables, batch_size, usage),
         "compacted": lambda: Calibrated(batch_size),
         "sequential": lambda: Fixed(Compacted(default=1), "sequential: as asked"),
         "bucketed": lambda: Fixed(Bucketed(), "bucketed: as asked"),
     }
-    chooser = choosers.get(engine, lambda: Fixed(Masked(), f"{engine}: as asked"))()
     wanted = [network.subnets.fullest] if subnets is None else subnets
-    return Engine(network, variables, engine, chooser, wanted)
+    return Engine(network, variables, engine, choosers[engine](), wanted)

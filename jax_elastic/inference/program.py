@@ -5,35 +5,38 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from jax_elastic.elastic.family import Array, Prediction
-from jax_elastic.elastic.runs import Run, Way, predict_runs
+from jax_elastic.elastic.runs import Gates, Injected, Run, Way, predict_runs
 
 PyTree = Any
-PROGRAMS = 64  # that are kept; the least recently used goes first
+PROGRAMS = 64  # that are kept, each compiled for the shapes it met; least recently used go first
+
+
+def inject(gates: Array | None, size: int, blocks: int) -> Injected:
+    """Gates bool (size, blocks) for a program; None for the network's own.
+
+    Both are of one shape, so that trials and calls share what is compiled.
+    """
+    if gates is None:
+        return Injected(np.zeros((size, blocks), bool), np.False_)
+    return Injected(gates, np.True_)
 
 
 @functools.lru_cache(PROGRAMS)
 def program(
     runs: tuple[Run, ...], way: Way, share: float | None = None
 ) -> Callable[..., Prediction]:
-    """The jitted (owns, images, budget, gates, keys) -> prediction, see `predict_runs`.
-
-    The logits of an image that is not finite are NaN.
-    """
+    """The jitted (owns, images, budget, gates, keys) -> prediction, see `predict_runs`."""
 
     def run_engine(
         owns: tuple[PyTree, ...],
         images: Array,
         budget: Array | None,
-        gates: Array | None,
+        gates: Gates,
         keys: Array | None,
     ) -> Prediction:
-        found = predict_runs(runs, owns, images, budget, gates, keys, way, share)
-        # On some devices a ReLU turns NaN into 0, and a broken image would get a confident answer.
-        broken = ~jnp.isfinite(images).all((1, 2, 3))
-        logits = tuple(jnp.where(broken[:, None], jnp.nan, level) for level in found.logits)
-        return found._replace(logits=logits)
+        return predict_runs(runs, owns, images, budget, gates, keys, way, share)
 
     return jax.jit(run_engine)

@@ -138,7 +138,7 @@ def test_the_command_writes_a_row_per_call(monkeypatch, tmp_path, capsys):
     ("flag", "message"),
     [
         ("--batch_sizes=8,x", "--batch_sizes=8,x is no list of numbers; positive whole numbers"),
-        ("--keeps=2", r"--keeps=2 is no list of numbers; shares in \[0, 1\]"),
+        ("--keeps=2", r"--keeps=2 is no list of numbers; shares in \(0, 1\]"),
         ("--engines=fast", "--engines has an unknown 'fast'; of masked, compacted"),
     ],
 )

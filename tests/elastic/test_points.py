@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import families
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warm import BACKBONE, SMALL, cast, random_images, warmed
 
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.datasets import DataConfig, Dataset
 from jax_elastic.elastic.plain import Plain
-from jax_elastic.elastic.points import couples, highest, own_budget, passing
+from jax_elastic.elastic.points import all_blocks, couples, highest, own_budget, passing
 from jax_elastic.elastic.segments import first_carry
 from jax_elastic.elastic.urnet.external import External
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
 from jax_elastic.elastic.urnet.soft import URNetSoft
+from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.evaluate import Evaluator
@@ -64,15 +67,19 @@ def test_those_who_pass_are_the_highest_and_of_equal_ones_the_first(logits, shar
 
 
 @pytest.mark.parametrize(
-    ("share", "size", "count"), [(0.5, 5, 3), (0.1, 30, 3), (1, 7, 7), (0.01, 3, 1)]
+    ("share", "size", "count"), [(0.5, 5, 3), (0.1, 30, 3), (1, 7, 7), (0.01, 3, 1), (1e-12, 3, 1)]
 )
 def test_a_share_of_a_batch_is_rounded_up(share, size, count):
     assert passing(share, size) == count
 
 
-def test_a_fixed_set_implies_its_share_as_the_budget_and_couples_nobody():
+def test_a_fixed_set_and_a_capacity_imply_their_share_as_the_budget():
     assert own_budget(BLOCKS) == 0.6
-    assert own_budget(HALF) is own_budget(FULL) is None
+    assert own_budget(HALF) == 0.5
+    assert own_budget(FULL) is None
+
+
+def test_only_under_a_capacity_images_depend_on_each_other():
     assert [couples(point) for point in (FULL, BLOCKS, HALF)] == [False, False, True]
 
 
@@ -158,16 +165,74 @@ def test_padding_competes_with_no_image_when_a_split_is_evaluated():
     assert [(row["subnet"], row["asked"]) for row in found.rows] == [
         ("full", 0.4),
         ("full", 0.6),
-        ("capacity:0.5", 0.4),
-        ("capacity:0.5", 0.6),
+        ("capacity:0.5", None),
         (str(BLOCKS), None),
     ]
     # Of 8 images 4 pass each block, of the last 3 two.
     assert found.rows[2]["achieved"] == pytest.approx(6 / 11)
-    assert [row.get("batch_size") for row in found.rows] == [None, None, 8, 8, None]
-    assert found.rows[4]["blocks_total"] is None
-    fixed = CostModel(SMALL, (8, 8, 3)).cost(BLOCKS).full
-    assert found.rows[4]["macs_mean"] == fixed
+    assert found.rows[2]["tracking_error"] is None
+    assert [row.get("batch_size") for row in found.rows] == [None, None, 8, None]
+    assert (found.rows[3]["blocks_total"], found.rows[3]["achieved"]) == (None, 0.6)
+    assert found.rows[3]["macs_mean"] == CostModel(SMALL, (8, 8, 3)).cost(BLOCKS).full
+
+
+@pytest.mark.parametrize("points", [[FULL], [BLOCKS]], ids=str)
+def test_a_budget_that_is_none_is_refused_even_where_none_is_needed(points):
+    images = np.zeros((2, 8, 8, 3), np.uint8)
+    dataset = Dataset("black", images, np.zeros((2, 1), np.int32), (5,), tuple("abcde"))
+    data = DataConfig(image_shape=(8, 8, 3), mean=(0.5,) * 3, std=(0.3,) * 3)
+    with pytest.raises(UsageError, match=r"budget 1\.7 is outside"):
+        Evaluator(SMALL, dataset, data, points, [1.7])
+
+
+def test_a_fixed_set_reads_no_gate_and_of_a_closed_block_its_projection_alone():
+    costs, closed = CostModel(SMALL, (8, 8, 3)), Subnet("blocks", (0,) * 5)
+    full = costs.params(FULL)
+    assert costs.params(all_blocks(SMALL)) == {
+        **full,
+        "params": full["params"] - full["params_gates"],
+        "params_gates": 0,
+    }
+    stem_and_head = [s for s in SMALL.segments(FULL) if s.role == "fixed"]
+    sizes = [segment.take(warmed(SMALL, 9)).get("params", {}) for segment in stem_and_head]
+    assert costs.params(closed)["params"] == sum(a.size for a in jax.tree.leaves(sizes))
+    bottlenecks = URNet(ResNet((2,), width=8, classes=5, block="bottleneck"))
+    take = bottlenecks.segments(Subnet("blocks", (0, 0)))[1].take
+    assert set(take(warmed(bottlenecks, 9))["params"]) == {"projection", "bn_projection"}
+
+
+def test_a_closed_block_that_changes_nothing_is_left_out_so_that_equal_ones_follow_each_other():
+    names = [segment.name for segment in SMALL.segments(BLOCKS)]
+    assert names == ["stem", "block1-open", "block3-closed", "block4-open", "block5-open", "head"]
+
+
+@pytest.mark.parametrize("engine", ["masked", "compacted"])
+def test_a_broken_image_takes_no_place_from_another(engine):
+    images = IMAGES.copy()
+    images[1, 0, 0] = np.nan
+    network = RandomDrop(BACKBONE)  # its plan does not see the image
+    run = build_engine(network, warmed(network, 9), engine)
+
+    found = run(images, HALF, keys=keys_for(network))
+
+    # A random plan's logits are 1 and -1: the first of the others pass.
+    assert (np.asarray(found.gates) >= 0).sum(0).tolist() == [3] * 5
+    assert not (np.asarray(found.gates)[1] >= 0).any()
+    assert np.isnan(found.logits[0][1]).all()
+    assert np.isfinite(np.delete(np.asarray(found.logits[0]), 1, 0)).all()
+
+
+@pytest.mark.parametrize("name", ["urnet", "urnet-bottlenecks"])
+@pytest.mark.parametrize("size", [1, 4, 7])
+def test_those_who_pass_are_computed_as_by_masking_in_float32(name, size):
+    network, images = families.ALL[name], random_images(size, 2)
+    variables = warmed(network, 9)
+    found, expected = (
+        build_engine(network, variables, engine)(images, HALF) for engine in ("compacted", "masked")
+    )
+    np.testing.assert_array_equal(found.gates, expected.gates)
+    tolerance = 1e-5 * np.abs(expected.logits[0]).max()
+    np.testing.assert_allclose(found.logits[0], expected.logits[0], rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,9 @@ def test_injected_gates_replace_the_decisions_but_not_the_reported_logits(engine
 
 def test_each_image_goes_its_own_way(engine):
     mixed = jnp.arange(16)[:, None] % 2 == jnp.zeros((1, 5))
-    rows = [engine(IMAGES, FULL, 0.6, gates=all_gates(opened)).logits[0] for opened in (0, 1)]
+    rows = [
+        engine(IMAGES, FULL, 0.6, gates=all_gates(opened)).logits[0] for opened in (False, True)
+    ]
     found = engine(IMAGES, FULL, 0.6, gates=mixed).logits[0]
     assert_close(found[0::2], rows[1][0::2])
     assert_close(found[1::2], rows[0][1::2])
@@ -266,6 +268,17 @@ def test_an_unknown_engine_is_refused_with_the_names_of_the_known(variables):
 def test_gates_of_another_shape_are_refused(engine, shape):
     with pytest.raises(UsageError, match=r"gates have shape .*; \(16, 5\) here"):
         engine(IMAGES, FULL, 0.6, gates=jnp.ones(shape, bool))
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_gates_that_are_no_decisions_are_refused(engine, dtype):
+    with pytest.raises(UsageError, match=r"gates are .*32; bool; pass prediction.gates >= 0"):
+        engine(IMAGES, FULL, 0.6, gates=np.ones((16, 5), dtype))
+
+
+def test_a_point_without_values_is_refused_by_name(engine):
+    with pytest.raises(UsageError, match="blocks: takes 5 numbers"):
+        engine(IMAGES, Subnet("blocks"))
 
 
 def test_a_network_without_gates_refuses_gates():

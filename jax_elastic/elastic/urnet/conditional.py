@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax_elastic.backbones.blocks import BasicBlock, BlockKind, Bottleneck
 from jax_elastic.elastic.budgeted import Asked, Budgeted, GatedForward
 from jax_elastic.elastic.family import Array, BNMode, Carry, Code, PyTree, Segment, Variables
-from jax_elastic.elastic.gated import GatedBlock
+from jax_elastic.elastic.gated import GatedBlock, GatedBlockCode
 from jax_elastic.elastic.segments import Take
 from jax_elastic.errors import UsageError
 from jax_elastic.gates import sigmoid_or_step
@@ -117,7 +117,7 @@ class PooledCode:
 
 
 @dataclasses.dataclass(frozen=True)
-class ConditionalBlockCode:
+class ConditionalBlockCode(GatedBlockCode):
     """A block with a gate of its own as a segment: ``x, pooled`` -> ``x, pooled``.
 
     Pooling belongs to what made x, so that an image that takes an identity shortcut is not read at

@@ -102,6 +102,10 @@ DROPPED_BLOCKS: dict[BlockKind, type[DroppedBlock]] = {
 class DroppedBlockCode(PlannedBlockCode):
     """A dropped block as a segment: ``x, plan, budget`` -> ``x``."""
 
+    def reads(self, module: str, opened: bool) -> bool:
+        """See `FixableCode`: open, its gate weights it."""
+        return opened or super().reads(module, opened)
+
     def open(self, own: PyTree, carry: Carry) -> Carry:
         """See `Code`."""
         x = self.block.apply(arrays_of(own), carry["x"], carry["budget"], method="weighted")
