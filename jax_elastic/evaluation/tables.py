@@ -57,6 +57,7 @@ class Column:
 
 BUDGET_COLUMNS = (
     Column("subnet", "subnet", left=True),
+    Column("batch_size", "batch"),
     Column("asked", "asked", format_share),
     Column("achieved", "achieved", format_share),
     Column("tracking_error", "error", format_share),

@@ -93,6 +93,11 @@ class Engine:
                 "normalise them as in training: jax_elastic.data.augment.normalise",
             )
         point = subnet or self._network.subnets.fullest
+        if not isinstance(point, Subnet):
+            raise UsageError(
+                f"subnet {point!r} is no operating point",
+                next_step=f"pass jax_elastic.Subnet.parse({str(point)!r})",
+            )
         self._network.check(point)
         check_budget(self._network, budget, point)
         self._check_keys(keys, len(images))

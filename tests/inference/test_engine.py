@@ -276,6 +276,11 @@ def test_gates_that_are_no_decisions_are_refused(engine, dtype):
         engine(IMAGES, FULL, 0.6, gates=np.ones((16, 5), dtype))
 
 
+def test_an_operating_point_as_text_is_refused_with_what_reads_it(engine):
+    with pytest.raises(UsageError, match=r"pass jax_elastic\.Subnet\.parse\('capacity:0\.5'\)"):
+        engine(IMAGES, "capacity:0.5")
+
+
 def test_a_point_without_values_is_refused_by_name(engine):
     with pytest.raises(UsageError, match="blocks: takes 5 numbers"):
         engine(IMAGES, Subnet("blocks"))
