@@ -79,7 +79,7 @@ def test_own_columns_are_taken_as_given():
 
 
 def test_a_table_without_rows_is_its_heading():
-    assert format_table([]).startswith("subnet  asked  achieved")
+    assert format_table([]).startswith("subnet  batch  asked  achieved")
 
 
 @pytest.mark.parametrize(
