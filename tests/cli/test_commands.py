@@ -202,6 +202,7 @@ def test_eval_refuses_what_the_network_does_not_have(
 
 
 def test_another_split_does_not_replace_the_test_split(workdir: Path) -> None:
+    assert run(["eval", f"--workdir={workdir}", "--budgets=0.5"]) == 0
     assert run(["eval", f"--workdir={workdir}", "--budgets=0.5", "--split=validation"]) == 0
 
     (row,) = json.loads((workdir / "eval-validation.json").read_text())["rows"]
