@@ -4,7 +4,7 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -13,6 +13,8 @@ from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
 from jax_elastic.training.config import check_keys
 from jax_elastic.training.experiment import Experiment, by_phase_name, from_config, to_config
+
+Number = TypeVar("Number", int, float)
 
 PROGRAM = "jax-elastic"
 CONFIG_HELP = (
@@ -141,15 +143,30 @@ def parse_subnets(text: str) -> list[Subnet]:
 
 def parse_budgets(items: Sequence[str] | None) -> list[float]:
     """Budgets of a `--budgets` flag; none where it was not given."""
-    if items is None:
-        return []
+    allowed = "shares of the blocks, for example --budgets=0.3,0.6"
+    return [] if items is None else parse_numbers("budgets", items or [""], float, allowed)
+
+
+def parse_numbers(
+    name: str, items: Sequence[str], kind: type[Number], allowed: str
+) -> list[Number]:
+    """The numbers of a list flag.
+
+    Args:
+      name: of the flag.
+      items: their texts.
+      kind: int or float.
+      allowed: what the error says would have been right.
+
+    Raises:
+      UsageError: one is no number of that kind.
+    """
     try:
-        return [float(item) for item in items or [""]]
+        return [kind(item) for item in items]
     except ValueError:
-        raise UsageError(
-            f"--budgets={','.join(items)} is not a list of numbers",
-            "shares of the blocks, for example --budgets=0.3,0.6",
-        ) from None
+        numbers = "whole numbers" if kind is int else "numbers"
+        given = f"--{name}={','.join(items)}"
+        raise UsageError(f"{given} is not a list of {numbers}", allowed) from None
 
 
 def define_checkpoint(values: flags.FlagValues) -> None:

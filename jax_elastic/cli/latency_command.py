@@ -5,7 +5,13 @@ from pathlib import Path
 
 from absl import flags
 
-from jax_elastic.cli.flags import define_checkpoint, parse, parse_budgets, parse_subnets
+from jax_elastic.cli.flags import (
+    define_checkpoint,
+    parse,
+    parse_budgets,
+    parse_numbers,
+    parse_subnets,
+)
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.data.datasets import load as load_data
@@ -31,6 +37,8 @@ Measures what each operating point and engine of a trained network takes on this
 images and accuracies of the validation split; writes WORKDIR/latency.json and WORKDIR/latency.png
 (of the best --checkpoint, latency-best). --budget_ms=5 answers with the operating point of the
 best accuracy whose calls take at most 5 ms."""
+
+SIZES = "images per call, for example --batch_sizes=1,64"
 
 COLUMNS = (
     Column("batch_size", "batch"),
@@ -61,7 +69,7 @@ def main(argv: list[str]) -> None:
     experiment = read_config(workdir)
     cases = plan(
         experiment.network,
-        _parse_sizes(values.batch_sizes),
+        parse_numbers("batch_sizes", values.batch_sizes, int, SIZES),
         parse_subnets(values.subnet),
         parse_budgets(values.budgets),
         values.engines,
@@ -118,16 +126,6 @@ def _describe(row: Row) -> str:
         text += f", {format_share(row['achieved'])} of the blocks open"
         text += "" if row["asked"] is None else f" (asked: {format_share(row['asked'])})"
     return text
-
-
-def _parse_sizes(items: Sequence[str]) -> list[int]:
-    try:
-        return [int(item) for item in items]
-    except ValueError:
-        raise UsageError(
-            f"--batch_sizes={','.join(items)} is not a list of whole numbers",
-            "images per call, for example --batch_sizes=1,64",
-        ) from None
 
 
 def _define(values: flags.FlagValues) -> None:
