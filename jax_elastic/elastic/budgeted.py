@@ -26,6 +26,8 @@ from jax_elastic.elastic.runs import predict_by_segments
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import FULL, Subnet
 
+BUDGETS = tuple(round(0.1 * i, 1) for i in range(1, 11))
+
 
 class Asked(NamedTuple):
     """What the gates of a forward go by.
@@ -88,7 +90,7 @@ class Budgeted(Plain, abc.ABC):
     @property
     def budgets(self) -> tuple[float, ...]:
         """0.1, 0.2, ..., 1: what the paper's range asks, and below."""
-        return tuple(round(0.1 * i, 1) for i in range(1, 11))
+        return BUDGETS
 
     @property
     def scale_weight(self) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from jax_elastic.elastic.doors import check_budget, check_statistics
 from jax_elastic.elastic.family import Array, Family, Prediction, Variables
 from jax_elastic.elastic.points import BLOCKS, capacity, own_budget, passing
-from jax_elastic.elastic.runs import Run, stack_runs
+from jax_elastic.elastic.runs import stack_runs
 from jax_elastic.errors import UsageError
 from jax_elastic.inference.auto import Auto, Calibrated, Chooser, Fixed, Prepared, gated_blocks
 from jax_elastic.inference.calibrate import Inputs
@@ -50,9 +50,9 @@ class Engine:
         self.name = name
         self._network, self._variables, self._chooser = network, variables, chooser
         self._told: dict[Subnet, str] = {}
-        self._points: OrderedDict[Subnet, Prepared] = OrderedDict()
+        self._points: OrderedDict[Subnet, _Point] = OrderedDict()
         for subnet in subnets:
-            self._prepared(subnet)
+            self._ready(subnet)
 
     @property
     def why(self) -> str:
@@ -92,21 +92,20 @@ class Engine:
                 "floats",
                 "normalise them as in training: jax_elastic.data.augment.normalise",
             )
-        point = subnet or self._network.subnets.fullest
-        if not isinstance(point, Subnet):
+        subnet = subnet or self._network.subnets.fullest
+        if not isinstance(subnet, Subnet):
             raise UsageError(
-                f"subnet {point!r} is no operating point",
-                next_step=f"pass jax_elastic.Subnet.parse({str(point)!r})",
+                f"subnet {subnet!r} is no operating point",
+                next_step=f"pass jax_elastic.Subnet.parse({str(subnet)!r})",
             )
-        self._network.check(point)
-        check_budget(self._network, budget, point)
+        point = self._ready(subnet)
+        check_budget(self._network, budget, subnet)
         self._check_keys(keys, len(images))
-        runs, owns = self._prepared(point)
-        _check_gates(gates, point, runs, len(images))
-        inputs = self._inputs(images, point, budget, keys)
-        run = program(runs, self._way(point, inputs), capacity(point))
-        injected = inject(gates, len(images), gated_blocks(runs))
-        return run(owns, images, inputs.budget, injected, keys)
+        _check_gates(gates, point, len(images))
+        inputs = self._inputs(images, subnet, budget, keys)
+        run = point.program(self._way(point, inputs))
+        injected = inject(gates, len(images), point.blocks)
+        return run(point.prepared[1], images, inputs.budget, injected, keys)
 
     def way(
         self,
@@ -116,18 +115,18 @@ class Engine:
         keys: Array | None = None,
     ) -> SkippingWay:
         """How a call with these arguments goes through gated segments; they are not checked."""
-        point = subnet or self._network.subnets.fullest
-        return self._way(point, self._inputs(images, point, budget, keys))
+        subnet = subnet or self._network.subnets.fullest
+        return self._way(self._ready(subnet), self._inputs(images, subnet, budget, keys))
 
-    def _way(self, subnet: Subnet, inputs: Inputs) -> SkippingWay:
-        prepared, share = self._prepared(subnet), capacity(subnet)
-        if not gated_blocks(prepared[0]):
+    def _way(self, point: "_Point", inputs: Inputs) -> SkippingWay:
+        subnet, share = point.subnet, capacity(point.subnet)
+        if not point.blocks:
             self._told[subnet] = f"{subnet}: no gate decides, so there is one way"
             return Masked()
         if share is not None and self.name not in ("masked", "auto"):
             self._told[subnet] = f"{subnet}: those who pass are gathered"
             return Gathered(passing(share, len(inputs.images)))
-        return self._chooser(prepared, subnet, inputs)
+        return self._chooser(point.prepared, subnet, inputs)
 
     def _inputs(
         self, images: Array, subnet: Subnet, budget: float | None, keys: Array | None
@@ -145,7 +144,7 @@ class Engine:
                 f"pass jax.random.split(jax.random.key(0), {size})" if wanted else "leave keys out",
             )
 
-    def _prepared(self, subnet: Subnet) -> Prepared:
+    def _ready(self, subnet: Subnet) -> "_Point":
         if subnet not in self._points:
             self._points[subnet] = self._prepare(subnet)
             if len(self._points) > POINTS:
@@ -153,27 +152,52 @@ class Engine:
         self._points.move_to_end(subnet)
         return self._points[subnet]
 
-    def _prepare(self, subnet: Subnet) -> Prepared:
+    def _prepare(self, subnet: Subnet) -> "_Point":
         check_statistics(self._network, self._variables, subnet)
-        prepared = stack_runs(self._network.segments(subnet), self._variables)
-        if self.name == "static" and gated_blocks(prepared[0]):
+        point = _Point(subnet, stack_runs(self._network.segments(subnet), self._variables))
+        if self.name == "static" and point.blocks:
             raise UsageError(
                 f"engine static cannot run {subnet}, where gates decide for each image",
                 f"points without gates, such as {BLOCKS}:1,0,... (in Python, subnets=[point])",
                 "or take another engine",
             )
-        return prepared
+        return point
 
 
-def _check_gates(gates: Array | None, subnet: Subnet, runs: Sequence[Run], size: int) -> None:
+class _Point:
+    """An operating point that was checked and made ready.
+
+    Args:
+      subnet: the point.
+      prepared: its runs and their arrays.
+
+    Attributes:
+      subnet: as given.
+      prepared: as given.
+      blocks: how many gated segments there are.
+    """
+
+    def __init__(self, subnet: Subnet, prepared: Prepared):
+        self.subnet, self.prepared, self.blocks = subnet, prepared, gated_blocks(prepared[0])
+        self._way: SkippingWay | None = None
+        self._run: Callable[..., Prediction]
+
+    def program(self, way: SkippingWay) -> Callable[..., Prediction]:
+        """The program for a way; the last one is at hand, for looking runs up takes a while."""
+        if way is not self._way:
+            self._way, self._run = way, program(self.prepared[0], way, capacity(self.subnet))
+        return self._run
+
+
+def _check_gates(gates: Array | None, point: _Point, size: int) -> None:
     if gates is None:
         return
-    if capacity(subnet) is not None:
-        raise UsageError(f"gates were given, but {subnet} decides which images pass")
+    if capacity(point.subnet) is not None:
+        raise UsageError(f"gates were given, but {point.subnet} decides which images pass")
     if gates.dtype != bool:
         raise UsageError(f"gates are {gates.dtype}", "bool", "pass prediction.gates >= 0")
-    if gates.shape != (size, gated_blocks(runs)):
-        raise UsageError(f"gates have shape {gates.shape}", f"({size}, {gated_blocks(runs)}) here")
+    if gates.shape != (size, point.blocks):
+        raise UsageError(f"gates have shape {gates.shape}", f"({size}, {point.blocks}) here")
 
 
 ENGINES: dict[str, str] = {

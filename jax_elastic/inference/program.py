@@ -11,7 +11,7 @@ from jax_elastic.elastic.family import Array, Prediction
 from jax_elastic.elastic.runs import Gates, Injected, Run, Way, predict_runs
 
 PyTree = Any
-PROGRAMS = 64  # that are kept, each compiled for the shapes it met; least recently used go first
+PROGRAMS = 64  # that are kept beside each point's last one, each compiled for the shapes it met
 
 
 def inject(gates: Array | None, size: int, blocks: int) -> Injected:

@@ -113,7 +113,7 @@ def test_a_budget_that_makes_auto_choose_otherwise_compiles_nothing(monkeypatch,
         engine(IMAGES, FULL, 0.9)
         assert not compiled(caplog)
         program.cache_clear()  # what the line above would see
-        engine(IMAGES, FULL, 0.9)
+        engine(IMAGES, FULL, 0.2)
         assert compiled(caplog)
     assert len(trials) == 1
     assert engine.why.count("\n") == 1
