@@ -13,6 +13,7 @@ import numpy as np
 from jax_elastic.errors import UsageError
 
 Number = int | float
+MANY = 64  # points; of more, a report shows the two ends
 
 _AXIS = re.compile(r"[a-z][a-z_]*")
 
@@ -154,6 +155,10 @@ class Space:
         for i, size in enumerate(self.dims):
             index = index * size + coords[i]
         return index
+
+    def shown(self) -> tuple[Subnet, ...]:
+        """What a report shows by default: every point, or of more than `MANY` the two ends."""
+        return (self.cheapest, self.fullest) if len(self) > MANY else tuple(self)
 
     def sample(self, rng: np.random.Generator) -> Subnet:
         """One point, uniformly at random."""

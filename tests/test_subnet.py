@@ -185,3 +185,11 @@ def test_by_cost_sorts_and_keeps_iteration_order_among_equals():
     points = list(TWO_STAGES)
     ordered = TWO_STAGES.by_cost(lambda subnet: subnet.value[1])
     assert ordered == [points[0], points[2], points[4], points[1], points[3], points[5]]
+
+
+@pytest.mark.parametrize(("choices", "shown"), [(8, 64), (9, 2)])
+def test_of_more_points_than_anyone_reads_a_report_shows_the_two_ends(choices, shown):
+    space = Space("resolution", (tuple(range(choices)),) * 2)
+    found = space.shown()
+    assert len(found) == shown
+    assert (found[0], found[-1]) == (space.cheapest, space.fullest)

@@ -10,13 +10,11 @@ from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.cli.train_command import DEFAULT_CONFIG
 from jax_elastic.elastic.family import Family
-from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.rows import Row, write_json
 from jax_elastic.evaluation.tables import Column, format_count, format_table
-from jax_elastic.subnet import Subnet
+from jax_elastic.subnet import MANY, Subnet
 
-MOST_ROWS = 64
 ABOUT = f"""\
 Counts MACs (multiply-accumulates of convolutions and linear layers) and parameters of one image.
 {CONFIG_HELP}
@@ -52,7 +50,8 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "subnet",
         "",
-        "operating points, separated by a semicolon; by default all",
+        "operating points, separated by a semicolon; by default all, or of more than "
+        f"{MANY} the cheapest and the fullest",
         flag_values=values,
     )
     flags.DEFINE_string(
@@ -69,23 +68,18 @@ def count(
     Args:
       network: the family.
       image_shape: (H, W, channels).
-      subnets: operating points; all where there are no more than `MOST_ROWS`.
+      subnets: operating points; None for those of `Space.shown`.
 
     Returns:
       Per operating point `subnet, macs, executed_macs, flops` (2 per MAC), `fixed`, `blocks`
       (MACs of each gated block), `gates`, and `params` in all and by kind.
 
     Raises:
-      UsageError: the network lacks a point, or has too many to list.
+      UsageError: the network lacks a point.
     """
-    if not subnets and len(network.subnets) > MOST_ROWS:
-        raise UsageError(
-            f"this network has {len(network.subnets)} operating points",
-            next_step=f"name some, for example --subnet={network.subnets.fullest}",
-        )
     nominal, executed = CostModel(network, image_shape), CostModel(network, image_shape, True)
     rows = []
-    for subnet in subnets or network.subnets:
+    for subnet in subnets or network.subnets.shown():
         cost = nominal.cost(subnet)
         rows.append(
             {

@@ -73,7 +73,7 @@ class Evaluator:
       network: the family.
       dataset: the split; every image is counted, the last batch is padded and masked.
       data: how images are normalised.
-      subnets: operating points; None for the fullest.
+      subnets: operating points; None for those of `Space.shown`.
       budgets: shares of the blocks to ask for; None for `network.budgets`.
       batch_size: images per call.
       draws: how often each image is drawn, where the network is `random`; the keys depend on the
@@ -96,7 +96,7 @@ class Evaluator:
         predict: Predict | None = None,
     ):
         self._network, self._dataset, self._data = network, dataset, data
-        self._subnets = tuple(subnets or [network.subnets.fullest])
+        self._subnets = tuple(subnets or network.subnets.shown())
         for subnet in self._subnets:
             network.check(subnet)
         given = () if budgets is None else tuple(budgets)
