@@ -17,6 +17,7 @@ from jax_elastic.inference.engine import build_engine
 from jax_elastic.subnet import FULL
 
 BUDGETS = (0.2, 0.6, 1.0)
+RESNETS = [name for name, network in families.SMALL.items() if network.subnets.axis == "full"]
 # Far enough from the threshold that rounding opens or closes no gate.
 SAFE = 1e-3
 # Law 1, relative to the largest logit.
@@ -137,13 +138,21 @@ def numbered(network):
 
 
 @pytest.mark.parametrize("name", families.SMALL)
-def test_segments_read_every_number_of_the_network_exactly_once(name):
-    variables, total = numbered(families.SMALL[name])
-    owns = [segment.take(variables) for segment in families.SMALL[name].segments(FULL)]
+def test_segments_read_every_number_of_the_network_and_no_parameter_twice(name):
+    network = families.SMALL[name]
+    variables, total = numbered(network)
+    points = [families.EVERYTHING.get(name, network.subnets.fullest)]
+    if name == "iresnext":  # each sub-network has numbers that no other has
+        points = list(network.subnets)
+    owns = [segment.take(variables) for point in points for segment in network.segments(point)]
     # Beside the collections a segment may have numbers that say which one of its kind it is.
-    taken = [own[collection] for own in owns for collection in variables if collection in own]
-    read = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(taken)])
-    np.testing.assert_array_equal(np.sort(read), np.arange(total))
+    params, stats = (
+        np.concatenate([np.ravel(leaf) for own in owns for leaf in jax.tree.leaves(own.get(name))])
+        for name in ("params", "stats")
+    )
+    np.testing.assert_array_equal(np.unique([*params, *stats]), np.arange(total))
+    # A layer that increments share has one count for all.
+    assert len(points) > 1 or len(np.unique(params)) == len(params)
 
 
 @pytest.mark.parametrize(
@@ -166,7 +175,7 @@ def test_a_network_is_its_plan_if_any_its_stem_its_blocks_and_its_head(name, pla
     assert roles == [*["plan" for _ in plan], "fixed", *[role] * 5, "fixed"]
 
 
-@pytest.mark.parametrize("name", families.SMALL)
+@pytest.mark.parametrize("name", RESNETS)
 def test_equal_blocks_share_one_code_and_others_do_not(name):
     # Blocks 1 and 2 are a stack; 3 changes the shape; 4 and 5 have other widths.
     segments = families.SMALL[name].segments(FULL)
@@ -178,7 +187,8 @@ def test_equal_blocks_share_one_code_and_others_do_not(name):
 
 @pytest.mark.parametrize("name", families.SMALL)
 def test_codes_of_two_equal_networks_are_equal_so_that_jit_finds_its_cache(name):
-    first, second = (dataclasses.replace(families.SMALL[name]).segments(FULL) for _ in range(2))
+    point = families.SMALL[name].subnets.fullest
+    first, second = (dataclasses.replace(families.SMALL[name]).segments(point) for _ in range(2))
     assert [segment.code for segment in first] == [segment.code for segment in second]
 
 
