@@ -31,7 +31,7 @@ SMALL = {
     "random_drop": RandomDrop(warm.BACKBONE),
     "external": External(warm.BACKBONE, hidden=8),
     "iresnext": IResNeXt(RESNEXT, subnetworks=2),
-    "isresnext": ISResNeXt(ISArchitecture((1, 2), 8, 4, 2, 2, classes=5)),
+    "isresnext": ISResNeXt(ISArchitecture((1, 2), 8, 4, 2, 2, classes=(5,))),
 }
 # Bottlenecks have projections, whose statistics a closed block still reads; and one family that
 # the package has never seen.

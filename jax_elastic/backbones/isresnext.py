@@ -149,8 +149,7 @@ class ISResNeXt:
       branches: groups of the 3x3 convolutions, C.
       branch_width: channels of a branch in the first stage, b.
       groups: K, sub-features; it divides `width` and `branches`.
-      classes: number of classes.
-      coarse: number of classes of further label levels, which every exit then has a classifier of.
+      classes: number of classes of each label level, the finest first.
       stem: `cifar` keeps the map's size, `imagenet` quarters it.
       conv: implementation of the stem's convolution, see `jax_elastic.layers.conv`.
       grouped: implementation of the grouped convolutions, see `jax_elastic.layers.grouped`.
@@ -165,8 +164,7 @@ class ISResNeXt:
     branches: int = 18
     branch_width: int = 4
     groups: int = 6
-    classes: int = 10
-    coarse: tuple[int, ...] = ()
+    classes: tuple[int, ...] = (10,)
     stem: StemKind = "cifar"
     conv: str = "canonical"
     grouped: str = "auto"
@@ -184,10 +182,9 @@ class ISResNeXt:
                     f"{name} {getattr(self, name)} cannot be shared by {self.groups} sub-features",
                     f"a multiple of groups, {self.groups}",
                 )
-        if min(self.classes, *self.coarse, self.classes) < 2:
+        if not self.classes or min(self.classes) < 2:
             raise UsageError(
-                f"classes {self.classes} with coarse {self.coarse} are too few to tell apart",
-                "2 or more at each level",
+                f"classes {self.classes} are too few to tell apart", "2 or more at each level"
             )
 
     def features(self, stage: int) -> int:
@@ -217,7 +214,7 @@ class ISResNeXt:
 
     def make_exit(self, name: str | None = None) -> Exit:
         """A classifier; exit k is applied to the first k sub-features."""
-        return Exit((self.classes, *self.coarse), name=name)
+        return Exit(self.classes, name=name)
 
     def block(self, stage: int) -> Callable[..., TriangularBlock]:
         """Makes a block of a stage, counted from 0."""

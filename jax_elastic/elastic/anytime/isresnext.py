@@ -161,7 +161,7 @@ class ISResNeXt(OnePass):
     @property
     def classes(self) -> tuple[int, ...]:
         """See `Family`."""
-        return (self.backbone.classes, *self.backbone.coarse)
+        return self.backbone.classes
 
     def reference(self) -> "ISResNeXt":
         """See `Family`."""
