@@ -153,6 +153,21 @@ def test_each_exit_gives_the_logits_of_every_label_level(variables):
     assert set(variables["params"]["exit2"]) == {"bn", "classifier", "classifier2"}
 
 
+def test_maps_keep_the_dtype_of_the_images_and_logits_are_float32():
+    images = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.bfloat16)
+
+    def forward(x):
+        first, _ = IMAGENET.make_first().init_with_output(jax.random.key(0), x, "running")
+        layer = NET.make_layer(NET.sites()[2])
+        maps, _ = layer.init_with_output(jax.random.key(0), first[:2], "running")
+        return first, maps, NET.make_exit(1).init_with_output(jax.random.key(0), maps, "running")[0]
+
+    first, maps, logits = jax.eval_shape(forward, images)
+
+    assert {leaf.dtype for leaf in (*first, *maps)} == {jnp.dtype("bfloat16")}
+    assert {leaf.dtype for leaf in logits} == {jnp.dtype("float32")}
+
+
 @pytest.mark.parametrize("k", [1, 2])
 def test_a_pass_that_stops_at_an_exit_is_the_start_of_the_whole_pass(variables, k):
     stopped, _ = whole(variables, "running", upto=k)
