@@ -8,8 +8,11 @@ import warm
 from toy import Toy
 
 from jax_elastic.backbones.isresnext import ISResNeXt as ISArchitecture
+from jax_elastic.backbones.msdnet import MSDNet
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.backbones.resnext import ResNeXt
+from jax_elastic.backbones.shallow import ShallowResNeXt
+from jax_elastic.elastic.anytime.exits import Exits
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.anytime.one_pass import ALL_EXITS
@@ -31,6 +34,7 @@ SMALL = {
     "random_drop": RandomDrop(warm.BACKBONE),
     "external": External(warm.BACKBONE, hidden=8),
     "iresnext": IResNeXt(RESNEXT, subnetworks=2),
+    "exits": Exits(MSDNet(2, 1, 1, "even", 4, 2, (1, 2), (1, 2), classes=(5,))),
     "isresnext": ISResNeXt(ISArchitecture((1, 2), 8, 4, 2, 2, classes=(5,))),
 }
 # Bottlenecks have projections, whose statistics a closed block still reads; and one family that
@@ -39,14 +43,15 @@ BOTTLENECKS = ResNet((1, 3), width=8, classes=5, block="bottleneck", stem="image
 ALL = {
     **SMALL,
     "resnext": Plain(RESNEXT),
+    "shallow": Exits(ShallowResNeXt(RESNEXT, (1, 3))),
     "urnet-bottlenecks": URNet(BOTTLENECKS, reduction=1),
     "toy": Toy(),
 }
 
 # Networks whose fast convolutions multiply zeros that the reference form leaves out.
-WITH_ZEROS = ("resnext", "iresnext", "isresnext")
+WITH_ZEROS = ("resnext", "iresnext", "isresnext", "shallow")
 # The point of a network that reads all of it, where that is not the fullest.
-EVERYTHING = {"isresnext": ALL_EXITS}
+EVERYTHING = {"isresnext": ALL_EXITS, "exits": ALL_EXITS}
 
 # The ends of each network's space; one point where there is only one.
 POINTS = [

@@ -1,10 +1,13 @@
-"""The classifier of pre-activation networks, which any point of a network can end in."""
+"""Exits: the classifier that any point of a network can end in, and networks that have several."""
+
+from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BNMode
+from jax_elastic.errors import UsageError
 from jax_elastic.layers.norm import BatchNorm
 
 Array = jax.Array
@@ -35,3 +38,56 @@ class Exit(nn.Module):
             nn.Dense(count, name=name)(pooled)
             for name, count in zip(names, self.classes, strict=True)
         )
+
+
+class Chain(Protocol):
+    """An architecture of increments, each with an exit behind it."""
+
+    @property
+    def exits(self) -> int:
+        """How many there are."""
+        ...
+
+    def make_increment(self, k: int, name: str | None = None) -> nn.Module:
+        """What lies between the exits k - 1 and k, from 1: (image or features, bn) -> features."""
+        ...
+
+    def make_exit(self, k: int, name: str | None = None) -> nn.Module:
+        """The classifiers behind increment k: (features, bn) -> logits of each label level."""
+        ...
+
+
+class ChainModule(nn.Module):
+    """The network of an architecture, with parameters `increment1` ... and `exit1` ..."""
+
+    architecture: Any  # a `Chain`; flax takes no protocol here
+
+    @nn.compact
+    def __call__(
+        self, images: Array, bn: BNMode, exits: tuple[int, ...] | None = None
+    ) -> tuple[tuple[Array, ...], ...]:
+        """Classifies images at some exits; nothing is computed that none of them needs.
+
+        Args:
+          images: float (B, H, W, channels).
+          bn: `batch` or `running` statistics.
+          exits: which answer, from 1; None for all.
+
+        Returns:
+          For each of `exits` one float (B, classes) per label level.
+
+        Raises:
+          UsageError: there is no such exit.
+        """
+        net: Chain = self.architecture
+        wanted = tuple(range(1, net.exits + 1)) if exits is None else exits
+        for k in wanted:
+            if not 1 <= k <= net.exits:
+                raise UsageError(f"exit {k} does not exist", f"exits are 1 to {net.exits}")
+        x: Any = images
+        logits = {}
+        for k in range(1, max(wanted) + 1):
+            x = net.make_increment(k, name=f"increment{k}")(x, bn)
+            if k in wanted:
+                logits[k] = net.make_exit(k, name=f"exit{k}")(x, bn)
+        return tuple(logits[k] for k in wanted)

@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 
 from jax_elastic.backbones.blocks import BNMode
-from jax_elastic.backbones.exits import Exit
+from jax_elastic.backbones.exits import ChainModule, Exit
 from jax_elastic.backbones.msd_layers import Features, FirstLayer, Layer
 from jax_elastic.backbones.resnet import StemKind
 from jax_elastic.errors import UsageError
@@ -139,6 +139,10 @@ class MSDNet:
             found.append(LayerSite(increment, n // run, drops, channels))
         return tuple(found)
 
+    def reference(self) -> "MSDNet":
+        """The same architecture with the convolutions whose MACs are counted."""
+        return dataclasses.replace(self, conv="native")
+
     def make_first(self, name: str | None = None) -> FirstLayer:
         """The layer that makes all scales of the image."""
         widths = tuple(self.channels * factor for factor in self.growth_factors)
@@ -174,9 +178,9 @@ class MSDNet:
         self.check(k)
         return CoarsestExit(self.classes, name=name)
 
-    def module(self) -> "MSDNetModule":
+    def module(self) -> ChainModule:
         """The whole network."""
-        return MSDNetModule(self)
+        return ChainModule(self)
 
     def check(self, k: int) -> None:
         """Raises `UsageError` if there is no exit k."""
@@ -226,35 +230,3 @@ class CoarsestExit(nn.Module):
         """One float (B, classes) per label level; `bn` is `batch` or `running`."""
         logits: Logits = self.exit(features[-1], bn)
         return logits
-
-
-class MSDNetModule(nn.Module):
-    """The network of an architecture; see `MSDNet` and the names above."""
-
-    architecture: MSDNet
-
-    @nn.compact
-    def __call__(self, images: Array, bn: BNMode, upto: int | None = None) -> tuple[Logits, ...]:
-        """Classifies images at every exit.
-
-        Args:
-          images: float (B, H, W, channels).
-          bn: `batch` or `running` statistics.
-          upto: the last exit that is computed, or None for all.
-
-        Returns:
-          For each exit one float (B, classes) per label level.
-
-        Raises:
-          UsageError: there is no exit `upto`, or the images are too small for the scales.
-        """
-        net = self.architecture
-        last = net.exits if upto is None else upto
-        net.check(last)
-        x: Array | Features = images
-        logits = []
-        for k in range(1, last + 1):
-            features = net.make_increment(k, name=f"increment{k}")(x, bn)
-            logits.append(net.make_exit(k, name=f"exit{k}")(features, bn))
-            x = features
-        return tuple(logits)

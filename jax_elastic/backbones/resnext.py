@@ -170,9 +170,9 @@ class ResNeXt:
         """The part after the blocks."""
         return Exit((self.classes,), name=name)
 
-    def make_block(self, site: BlockSite) -> PreActivationBlock:
+    def make_block(self, site: BlockSite, name: str | None = None) -> PreActivationBlock:
         """The block of one site as a module of its own, for variables cut out at `site.path`."""
-        return self._block(site.stage)(stride=site.stride)
+        return self._block(site.stage)(stride=site.stride, name=name)
 
     def make_stage(self, stage: int, name: str) -> Stage:
         """The blocks of a stage, counted from 0, on its own map."""

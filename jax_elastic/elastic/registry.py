@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jax_elastic.elastic.anytime.exits import Exits
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.family import Family
@@ -22,6 +23,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "external": External,
     "iresnext": IResNeXt,
     "isresnext": ISResNeXt,
+    "exits": Exits,
 }
 """Family name -> its dataclass."""
 

@@ -116,9 +116,9 @@ def own(variables, name):
     return {collection: tree[name] for collection, tree in variables.items()}
 
 
-def whole(variables, bn, upto=None):
+def whole(variables, bn, exits=None):
     """Logits of every exit and the moments of the network."""
-    logits, sown = NET.module().apply(variables, IMAGES, bn, upto, mutable=["moments"])
+    logits, sown = NET.module().apply(variables, IMAGES, bn, exits, mutable=["moments"])
     return logits, sown.get("moments", {})
 
 
@@ -170,7 +170,7 @@ def test_maps_keep_the_dtype_of_the_images_and_logits_are_float32():
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_a_pass_that_stops_at_an_exit_is_the_start_of_the_whole_pass(variables, k):
-    stopped, _ = whole(variables, "running", upto=k)
+    stopped, _ = whole(variables, "running", tuple(range(1, k + 1)))
     full, _ = whole(variables, "running")
 
     chex.assert_trees_all_equal(stopped, full[:k])
@@ -274,10 +274,10 @@ def test_an_exit_that_does_not_exist_is_refused(make, k):
         getattr(NET, make)(k)
 
 
-@pytest.mark.parametrize("upto", [0, 4])
-def test_a_pass_up_to_an_exit_that_does_not_exist_is_refused(variables, upto):
-    with pytest.raises(UsageError, match=f"exit {upto} does not exist"):
-        whole(variables, "running", upto)
+@pytest.mark.parametrize("k", [0, 4])
+def test_an_exit_that_does_not_exist_is_refused(variables, k):
+    with pytest.raises(UsageError, match=f"exit {k} does not exist"):
+        whole(variables, "running", (1, k))
 
 
 @pytest.mark.parametrize(
