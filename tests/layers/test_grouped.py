@@ -13,7 +13,15 @@ from jax import lax
 
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.conv import Conv, native_conv
-from jax_elastic.layers.grouped import DENSE, GROUPED, WIDTH, GroupedConv, grouped_conv
+from jax_elastic.layers.grouped import (
+    DENSE,
+    FEW_IMAGES,
+    GROUPED,
+    WIDTH,
+    WIDTH_FOR_FEW_IMAGES,
+    GroupedConv,
+    grouped_conv,
+)
 from jax_elastic.macs import count_macs
 
 # groups, channels in and out of each, kernel's side, stride: one group, as many as channels, a
@@ -32,13 +40,13 @@ TOLERANCES = {"float64": 1e-12, "float32": 1e-5, "bfloat16": 4e-2}
 IMPLS = sorted(GROUPED)
 
 
-def example(case, dtype):
+def example(case, dtype, batch=FEW_IMAGES):
     """Inputs x and kernel, and a cotangent of the output's shape."""
     groups, ins, outs, size, stride = case
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 6, 5, groups * ins)), dtype)
+    x = jnp.asarray(rng.normal(size=(batch, 6, 5, groups * ins)), dtype)
     kernel = jnp.asarray(rng.normal(size=(size, size, ins, groups * outs)), dtype)
-    out = (2, -(-6 // stride), -(-5 // stride), groups * outs)
+    out = (batch, -(-6 // stride), -(-5 // stride), groups * outs)
     return x, kernel, jnp.asarray(rng.normal(size=out), dtype)
 
 
@@ -119,6 +127,48 @@ def test_inside_a_scan_values_and_gradients_are_those_of_native(impl):
         assert_close(run(impl), run("native"), "float64")
 
 
+@pytest.mark.parametrize("impl", ["auto", "split"])
+def test_a_few_images_give_the_same_values_and_gradients(impl):
+    groups = WIDTH_FOR_FEW_IMAGES // 4 + 1
+    with jax.enable_x64(True):
+        arrays = example((groups, 4, 4, 3, 1), "float64", batch=2)
+
+        def run(impl):
+            conv = functools.partial(grouped_conv, groups=groups, impl=impl)
+            return jax.jit(functools.partial(value_and_gradients, conv))(*arrays)
+
+        assert_close(run(impl), run("native"), "float64")
+
+
+@pytest.mark.parametrize("impl", ["auto", "split"])
+def test_a_batch_of_kernels_under_vmap_gives_each_its_own_gradient(impl):
+    with jax.enable_x64(True):
+        x, kernel, ct = example(CASES[1], "float64")
+        kernels = jnp.stack([kernel, kernel * kernel])
+
+        def run(impl):
+            def one(kernel):
+                return value_and_gradients(lambda x, w: grouped_conv(x, w, 5, impl), x, kernel, ct)
+
+            return jax.jit(jax.vmap(one))(kernels)
+
+        assert_close(run(impl), run("native"), "float64")
+
+
+def test_gradients_are_the_same_where_devices_share_the_batch():
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    run = jax.jit(functools.partial(value_and_gradients, lambda x, w: grouped_conv(x, w, 5)))
+    with jax.enable_x64(True):
+        x, kernel, ct = example(CASES[1], "float64")
+        alone = run(x, kernel, ct)
+        x, ct = jax.device_put((x, ct), jax.NamedSharding(mesh, jax.P("data")))
+
+        shared = run(x, kernel, ct)
+
+        assert_close(shared, alone, "float64")
+        assert shared[0].sharding == shared[1].sharding == x.sharding
+
+
 @pytest.mark.parametrize("impl", IMPLS)
 def test_the_first_groups_alone_give_the_first_channels(impl):
     with jax.enable_x64(True):
@@ -135,17 +185,21 @@ def test_another_groups_inputs_change_no_bit(impl):
     np.testing.assert_array_equal(run(x)[..., :8], run(x.at[..., 8:].set(1e6))[..., :8])
 
 
-@hypothesis.given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-def test_split_multiplies_by_zeros_only_within_runs_of_few_channels(groups, ins, outs):
-    x = jax.ShapeDtypeStruct((1, 4, 4, groups * ins), jnp.float32)
+@hypothesis.given(
+    *[st.integers(1, 40)] * 3,
+    st.sampled_from([(FEW_IMAGES - 1, WIDTH_FOR_FEW_IMAGES), (FEW_IMAGES, WIDTH)]),
+)
+def test_split_multiplies_by_zeros_only_among_few_channels(groups, ins, outs, batch_and_width):
+    batch, width = batch_and_width
+    x = jax.ShapeDtypeStruct((batch, 4, 4, groups * ins), jnp.float32)
     kernel = jax.ShapeDtypeStruct((3, 3, ins, groups * outs), jnp.float32)
 
     split = count_macs(lambda x, w: grouped_conv(x, w, groups, "split"), x, kernel)
 
-    at_once = min(groups, max(1, WIDTH // max(ins, outs)))
-    native = 3 * 3 * ins * groups * outs * 4 * 4
-    assert native <= split <= at_once * native
-    assert groups % at_once or split == at_once * native
+    at_once = min(groups, max(1, width // max(ins, outs)))
+    full, rest = divmod(groups, at_once)
+    pairs = full * at_once**2 + rest**2  # of groups that lie in one convolution
+    assert split == pairs * ins * outs * 3 * 3 * 4 * 4 * batch
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
