@@ -275,7 +275,7 @@ def test_an_exit_that_does_not_exist_is_refused(make, k):
 
 
 @pytest.mark.parametrize("k", [0, 4])
-def test_an_exit_that_does_not_exist_is_refused(variables, k):
+def test_a_pass_to_an_exit_that_does_not_exist_is_refused(variables, k):
     with pytest.raises(UsageError, match=f"exit {k} does not exist"):
         whole(variables, "running", (1, k))
 
