@@ -6,7 +6,8 @@ A taxonomy is a JSON file; those of the package lie in `TAXONOMIES`:
      "levels": ["class", "superclass"],
      "ancestors": {"apple": ["fruit_and_vegetables"], "aquarium_fish": ["fish"], ...}}
 
-The first level is the set's own classes; each has one ancestor in every further level.
+The first level is the set's own classes; each has one ancestor in every further level. Other fields
+are for readers.
 """
 
 import collections
@@ -24,7 +25,7 @@ from jax_elastic.errors import UsageError, first_few
 
 TAXONOMIES = Path(__file__).with_name("taxonomies")
 SCHEMA, KIND = 1, "taxonomy"
-FIELDS = ("schema", "kind", "dataset", "source", "levels", "ancestors")
+_FIELDS = ("schema", "kind", "dataset", "source", "levels", "ancestors")
 _NEXT = "docs/data.md shows the format"
 
 
@@ -187,7 +188,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path} has schema {document.get('schema')!r}", f"this version reads {SCHEMA}", _NEXT
         )
-    if lacking := [field for field in FIELDS if field not in document]:
+    if lacking := [field for field in _FIELDS if field not in document]:
         raise UsageError(f"{path} lacks {', '.join(lacking)}", None, _NEXT)
     return document
 
