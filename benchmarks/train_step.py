@@ -23,6 +23,7 @@ from benchmarks.command import run
 from benchmarks.dispatches import Run, dispatches, on_a_ready_made_batch
 from benchmarks.provenance import facts
 from benchmarks.timing import COLUMNS, Ratio, load, repeated, rows
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli.flags import parse, read_config
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
@@ -139,7 +140,7 @@ def peer_step(experiment: Experiment, layout: str) -> Run:
     height, width, channels = experiment.data.image_shape
     images = torch.randn(phase.batch_size, channels, height, width)
     labels = torch.zeros(phase.batch_size, dtype=torch.int64)
-    network = Network(cast(Plain, experiment.network).backbone, channels)
+    network = Network(cast(ResNet, cast(Plain, experiment.network).backbone), channels)
     return training_step(network, phase, images, labels, layout == "channels-last")
 
 

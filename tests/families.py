@@ -7,7 +7,12 @@ import pytest
 import warm
 from toy import Toy
 
+from jax_elastic.backbones.isresnext import ISResNeXt as ISArchitecture
 from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.backbones.resnext import ResNeXt
+from jax_elastic.elastic.anytime.iresnext import IResNeXt
+from jax_elastic.elastic.anytime.isresnext import ISResNeXt
+from jax_elastic.elastic.anytime.one_pass import ALL_EXITS
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.urnet.external import External
 from jax_elastic.elastic.urnet.fixed import URNetFixed
@@ -15,6 +20,7 @@ from jax_elastic.elastic.urnet.random_drop import RandomDrop
 from jax_elastic.elastic.urnet.soft import SoftDrop, URNetSoft
 from jax_elastic.elastic.urnet.urnet import URNet
 
+RESNEXT = ResNeXt((1, 2), width=8, branches=4, branch_width=2, classes=5)
 # Each has several blocks, of which two are a stack; images are 8 x 8 x 3.
 SMALL = {
     "plain": Plain(warm.BACKBONE),
@@ -24,11 +30,23 @@ SMALL = {
     "soft_drop": SoftDrop(warm.BACKBONE),
     "random_drop": RandomDrop(warm.BACKBONE),
     "external": External(warm.BACKBONE, hidden=8),
+    "iresnext": IResNeXt(RESNEXT, subnetworks=2),
+    "isresnext": ISResNeXt(ISArchitecture((1, 2), 8, 4, 2, 2, classes=(5,))),
 }
 # Bottlenecks have projections, whose statistics a closed block still reads; and one family that
 # the package has never seen.
 BOTTLENECKS = ResNet((1, 3), width=8, classes=5, block="bottleneck", stem="imagenet")
-ALL = {**SMALL, "urnet-bottlenecks": URNet(BOTTLENECKS, reduction=1), "toy": Toy()}
+ALL = {
+    **SMALL,
+    "resnext": Plain(RESNEXT),
+    "urnet-bottlenecks": URNet(BOTTLENECKS, reduction=1),
+    "toy": Toy(),
+}
+
+# Networks whose fast convolutions multiply zeros that the reference form leaves out.
+WITH_ZEROS = ("resnext", "iresnext", "isresnext")
+# The point of a network that reads all of it, where that is not the fullest.
+EVERYTHING = {"isresnext": ALL_EXITS}
 
 # The ends of each network's space; one point where there is only one.
 POINTS = [

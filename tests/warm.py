@@ -24,12 +24,12 @@ def random_images(size, seed=0):
     return np.random.default_rng(seed).normal(size=(size, 8, 8, 3)).astype(np.float32)
 
 
-def random_batch(size, seed=0, dtype="float32", classes=5):
-    """A batch of noise with random labels."""
-    labels = np.random.default_rng(seed).integers(classes, size=size)
+def random_batch(size, seed=0, dtype="float32", classes=(5,)):
+    """A batch of noise with random labels, one for each label level."""
+    labels = np.random.default_rng(seed).integers(classes[0], size=size)
     return {
         "image": jnp.asarray(random_images(size, seed), dtype),
-        "targets": (jax.nn.one_hot(labels, classes, dtype=dtype),),
+        "targets": tuple(jax.nn.one_hot(labels % n, n, dtype=dtype) for n in classes),
         "mask": jnp.ones(size, dtype),
     }
 
@@ -94,8 +94,8 @@ def warmed(network, seed=0):
 
     That is the one that trains all of a network: what a family grows out of comes first.
     """
-    (*_, objective), (classes, *_) = network.objectives, network.classes
-    variables, batch = random_weights(network, seed), random_batch(32, classes=classes)
+    (*_, objective), variables = network.objectives, random_weights(network, seed)
+    batch = random_batch(32, classes=network.classes)
     draws, key = some_draws(network, objective), jax.random.key(seed)
     stats = _statistics(network, objective)(variables, batch, draws, key)
     return {"params": variables["params"], "stats": stats}

@@ -79,15 +79,16 @@ class Stem(nn.Module):
 
 
 class Head(nn.Module):
-    """Global average pooling and a linear classifier, in float32: (B, H, W, C) -> (B, classes)."""
+    """Global average pooling and a linear classifier, in float32."""
 
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Logits of a batch."""
+    def __call__(self, x: Array, bn: BNMode) -> tuple[Array, ...]:
+        """(B, H, W, C) -> logits (B, classes) of the one label level; it has no statistics."""
+        del bn
         pooled = x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2))
-        return nn.Dense(self.classes, name="classifier")(pooled)
+        return (nn.Dense(self.classes, name="classifier")(pooled),)
 
 
 class Stage(nn.Module):
@@ -195,10 +196,18 @@ class ResNet:
         """The part after the blocks."""
         return Head(self.classes, name=name)
 
-    def make_block(self, site: BlockSite, kind: Callable[..., BlockT]) -> BlockT:
-        """The block of one site as a module of its own, for variables cut out at `site.path`."""
+    def make_block(self, site: BlockSite) -> ResidualBlock:
+        """The plain block of one site as a module of its own, see `make_block_of`."""
+        return self.make_block_of(BLOCKS[self.block], site)
+
+    def make_block_of(self, kind: Callable[..., BlockT], site: BlockSite) -> BlockT:
+        """The block of one site, made by `kind`, for variables cut out at `site.path`."""
         first = site.path[-1] == "first"
         return kind(features=site.features, stride=site.stride, first=first, conv=self.conv)
+
+    def reference(self) -> "ResNet":
+        """The same architecture with the convolutions whose MACs are counted."""
+        return dataclasses.replace(self, conv="native")
 
     def module(self, kind: Callable[..., ResidualBlock] | None = None) -> "ResNetModule":
         """The whole network; its blocks are made by `kind`, or are plain ones of `self.block`."""
@@ -212,7 +221,9 @@ class ResNetModule(nn.Module):
     kind: Callable[..., ResidualBlock]
 
     @nn.compact
-    def __call__(self, images: Array, bn: BNMode, per_block: PyTree = None) -> tuple[Array, PyTree]:
+    def __call__(
+        self, images: Array, bn: BNMode, per_block: PyTree = None
+    ) -> tuple[tuple[Array, ...], PyTree]:
         """Classifies images.
 
         Args:
@@ -221,7 +232,8 @@ class ResNetModule(nn.Module):
           per_block: a pytree with leading axis N (blocks), or None; block n receives row n.
 
         Returns:
-          Logits float (B, classes), and what the blocks gave, stacked along a leading axis N.
+          Logits float (B, classes) of each label level, and what the blocks gave, stacked along
+          a leading axis N.
         """
         net = self.architecture
         x = net.make_stem(name="stem")(images, bn)
@@ -232,7 +244,7 @@ class ResNetModule(nn.Module):
             x, out = net.make_stage(i, self.kind, name=f"stage{i + 1}")(x, rows, bn)
             outs.append(out)
             start += size
-        return net.make_head(name="head")(x), _concatenate(outs)
+        return net.make_head(name="head")(x, bn), _concatenate(outs)
 
 
 def _at(tree: PyTree, i: int) -> PyTree:

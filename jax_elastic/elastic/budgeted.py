@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.family import (
     Array,
     Aux,
@@ -67,10 +68,12 @@ class Budgeted(Plain, abc.ABC):
     """A ResNet whose N blocks are gated under a budget S, the share of them to spend.
 
     Attributes:
+      backbone: the architecture.
       s_min: least budget drawn in training.
       s_max: greatest budget drawn in training.
     """
 
+    backbone: ResNet = dataclasses.field(default_factory=ResNet)
     s_min: float = 0.2
     s_max: float = 1.0
 

@@ -4,15 +4,14 @@ It is the baseline of every elastic network, and the first phase of those that g
 """
 
 import dataclasses
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jax_elastic.backbones.blocks import BLOCKS, ResidualBlock
-from jax_elastic.backbones.resnet import ResNet, ResNetModule
+from jax_elastic.backbones.blocks import ResidualBlock
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.backbones.resnext import ResNeXt
 from jax_elastic.elastic.family import (
     Array,
     Aux,
@@ -28,11 +27,9 @@ from jax_elastic.elastic.family import (
 )
 from jax_elastic.elastic.losses import cross_entropy, hits, masked_mean, masked_sum
 from jax_elastic.elastic.segments import Take
-from jax_elastic.errors import UsageError
+from jax_elastic.elastic.static import DType, Static
 from jax_elastic.layers import norm
-from jax_elastic.subnet import FULL, Space, Subnet
-
-DType = Literal["float32", "bfloat16", "float64"]
+from jax_elastic.subnet import FULL, Subnet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,42 +67,22 @@ class HeadCode:
 
     def open(self, own: PyTree, carry: Carry) -> Carry:
         """See `Code`."""
-        return {"logits": (self.module.apply(own, carry["x"]),)}
+        return {"logits": self.module.apply(own, carry["x"], "running")}
 
 
 @dataclasses.dataclass(frozen=True)
-class Plain:
+class Plain(Static):
     """A backbone trained with cross-entropy; its only operating point is `full`.
 
     Attributes:
       backbone: the architecture.
-      dtype: what activations are computed in. Parameters, statistics and losses are float32,
-        but for `float64`, which needs jax's x64 mode and is for checks of equality.
-      bn_momentum: weight of the old value when BN statistics are updated.
+      dtype: see `Static`.
+      bn_momentum: see `Static`.
     """
 
-    backbone: ResNet = dataclasses.field(default_factory=ResNet)
+    backbone: ResNet | ResNeXt = dataclasses.field(default_factory=ResNet)
     dtype: DType = "float32"
     bn_momentum: float = norm.MOMENTUM
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.bn_momentum < 1:
-            raise UsageError(f"bn_momentum {self.bn_momentum:g} is no weight", "in [0, 1)")
-
-    @property
-    def subnets(self) -> Space:
-        """See `Family`."""
-        return Space()
-
-    @property
-    def forms(self) -> frozenset[str]:
-        """See `Family`."""
-        return frozenset({"sliced", "scan_switch"})
-
-    @property
-    def candidates(self) -> tuple[Subnet, ...]:
-        """See `Family`."""
-        return ()
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -113,44 +90,13 @@ class Plain:
         return ("base",)
 
     @property
-    def budgets(self) -> tuple[float, ...]:
-        """None: it takes no budget."""
-        return ()
-
-    @property
-    def random(self) -> bool:
-        """False: `predict` draws nothing."""
-        return False
-
-    @property
     def classes(self) -> tuple[int, ...]:
         """See `Family`."""
         return (self.backbone.classes,)
 
-    def check(self, subnet: Subnet) -> None:
-        """See `Family`."""
-        self.subnets.check(subnet)
-
     def reference(self) -> "Plain":
         """See `Family`."""
-        native = dataclasses.replace(self.backbone, conv="native")
-        return dataclasses.replace(self, backbone=native)
-
-    def init(self, key: Array, images: Array) -> Variables:
-        """See `Family`. Numbers are drawn in float32 whatever the dtype.
-
-        Raises:
-          UsageError: dtype is float64 and jax's x64 mode is off.
-        """
-        if jax.dtypes.canonicalize_dtype(self.dtype) != self.dtype:
-            raise UsageError("dtype float64 needs jax's x64 mode", next_step="set JAX_ENABLE_X64=1")
-        fresh = self._init(key, jnp.zeros(images.shape, jnp.float32))
-        wide = jnp.float64 if self.dtype == "float64" else jnp.float32
-
-        def widen(leaf: Array) -> Array:
-            return leaf.astype(wide) if leaf.dtype == jnp.float32 else leaf
-
-        return {name: jax.tree.map(widen, fresh[name]) for name in ("params", "stats")}  # type: ignore[return-value]
+        return dataclasses.replace(self, backbone=self.backbone.reference())
 
     def _init(self, key: Array, images: Array) -> Any:
         return self.backbone.module().init(key, images, "running")
@@ -178,14 +124,14 @@ class Plain:
 
     def forward(
         self,
-        module: ResNetModule,
+        module: nn.Module,
         variables: Variables,
         images: Array,
         bn: BNMode,
         per_block: PyTree = None,
     ) -> tuple[Array, PyTree, PyTree]:
         """Runs a whole network: its logits, what its blocks gave, and all BN moments."""
-        (logits, outs), sown = module.apply(
+        ((logits,), outs), sown = module.apply(
             cast(dict[str, PyTree], variables),
             images.astype(self.dtype),
             bn,
@@ -221,17 +167,15 @@ class Plain:
     def block_segment(self, n: int) -> Segment:
         """The segment of block n, counted from 0."""
         site = self.backbone.sites()[n]
-        code = BlockCode(self.backbone.make_block(site, BLOCKS[self.backbone.block]))
+        code = BlockCode(self.backbone.make_block(site))
         return Segment(f"block{n + 1}", code, Take(site.path, site.index))
 
-    def fold(self, stats: PyTree, aux: Aux) -> PyTree:
-        """See `Family`."""
-        return norm.fold(stats, aux.moments, self.bn_momentum)
 
-
-def classification(logits: Array, batch: Batch) -> tuple[Array, dict[str, tuple[Array, Array]]]:
-    """Mean cross-entropy of the first label level, and the sums `ce` and `top1`."""
-    targets, mask = batch["targets"][0], batch["mask"]
+def classification(
+    logits: Array, batch: Batch, level: int = 0
+) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+    """Mean cross-entropy of a label level, and the sums `ce` and `top1`."""
+    targets, mask = batch["targets"][level], batch["mask"]
     ce = cross_entropy(logits, targets)
     sums = {
         "ce": masked_sum(ce, mask),

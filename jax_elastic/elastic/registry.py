@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from jax_elastic.elastic.anytime.iresnext import IResNeXt
+from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.family import Family
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.urnet.external import External
@@ -18,6 +20,8 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "soft_drop": SoftDrop,
     "random_drop": RandomDrop,
     "external": External,
+    "iresnext": IResNeXt,
+    "isresnext": ISResNeXt,
 }
 """Family name -> its dataclass."""
 

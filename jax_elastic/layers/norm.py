@@ -114,7 +114,8 @@ def fold(stats: PyTree, moments: PyTree, momentum: float = MOMENTUM) -> PyTree:
 
     Args:
       stats: a tree whose BN nodes are ``{mean, var (..., C), count (...)}``; other leaves are kept.
-      moments: the added moments of the step's passes, ``{mean, var, n}`` at the same places.
+      moments: the added moments of the step's passes, ``{mean, var, n}`` at the same places. n is
+        of the shape of `count`, or of `mean` where passes differ in the channels that they have.
       momentum: weight of the old value.
 
     Returns:
@@ -127,12 +128,13 @@ def fold(stats: PyTree, moments: PyTree, momentum: float = MOMENTUM) -> PyTree:
             for name, node in stats.items()
         }
     n = moments["n"]
-    seen = n > 0
-    passes = jnp.maximum(n, 1)[..., None]
+    by_channel = n if n.ndim == moments["mean"].ndim else n[..., None]
+    seen = n > 0 if by_channel is not n else (n > 0).any(-1)
 
     def update(old: Array, moment: Array) -> Array:
+        passes = jnp.maximum(by_channel, 1)
         new = momentum * old + (1 - momentum) * (moment / passes).astype(old.dtype)
-        return jnp.where(seen[..., None], new, old)
+        return jnp.where(by_channel > 0, new, old)
 
     return {
         "mean": update(stats["mean"], moments["mean"]),

@@ -11,6 +11,9 @@ from jax_elastic.errors import UsageError
 
 T = TypeVar("T")
 
+KIND = "kind"
+"""The key that says which of several dataclasses a group of keys is; left out, the first."""
+
 _ARTICLES = {int: "an"}
 
 
@@ -19,7 +22,7 @@ def build(cls: Callable[..., T], values: Mapping[str, Any], where: str) -> T:
 
     Args:
       cls: the dataclass. Fields may be int, float, bool, str, `Literal`, optional, tuples of
-        those, or dataclasses.
+        those, dataclasses, or one of several dataclasses, which `KIND` then names in lower case.
       values: field name -> value; fields that are left out take their default.
       where: what the user calls this mapping, e.g. ``config.network``.
 
@@ -56,8 +59,9 @@ def check_keys(values: Iterable[str], allowed: Iterable[str], where: str) -> Non
 def describe(value: Any) -> Any:
     """The inverse of `build`: plain dicts, lists and scalars, for JSON; defaults included."""
     if dataclasses.is_dataclass(value):
+        hints = get_type_hints(type(value))
         fields = [field.name for field in dataclasses.fields(value) if field.init]
-        return {name: describe(getattr(value, name)) for name in fields}
+        return {name: _describe_field(hints[name], getattr(value, name)) for name in fields}
     if isinstance(value, tuple):
         return [describe(item) for item in value]
     return value
@@ -79,6 +83,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if dataclasses.is_dataclass(hint):
         return build(typing.cast(Callable[..., Any], hint), value, where)
+    if kinds := _kinds(hint):
+        return _build_kind(kinds, value, where)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in args:
             return None
@@ -100,3 +106,30 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             f"{_ARTICLES.get(hint, 'a')} {hint.__name__}",
         )
     return value
+
+
+def _kinds(hint: Any) -> dict[str, Callable[..., Any]]:
+    """The dataclasses that a field may be one of, by name; none unless there are several."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return {}
+    args = get_args(hint)
+    several = len(args) > 1 and all(dataclasses.is_dataclass(arg) for arg in args)
+    return {arg.__name__.lower(): arg for arg in args} if several else {}
+
+
+def _build_kind(kinds: dict[str, Callable[..., Any]], value: Any, where: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{where} is {value!r}", "a group of keys")
+    rest = dict(value)
+    kind = rest.pop(KIND, next(iter(kinds)))
+    if kind not in kinds:
+        raise UsageError(f"{where}.{KIND} is {kind!r}", "one of " + ", ".join(kinds))
+    return build(kinds[kind], rest, where)
+
+
+def _describe_field(hint: Any, value: Any) -> Any:
+    described, kind = describe(value), type(value).__name__.lower()
+    # The first is not named, so that the configs of runs from before there were several still fit.
+    if kind in list(_kinds(hint))[1:]:
+        return {KIND: kind, **described}
+    return described

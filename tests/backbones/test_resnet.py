@@ -78,7 +78,7 @@ def variables():
 
 def whole(variables, images, bn):
     """Logits and moments of the network, which scans over stacked blocks."""
-    (logits, _), sown = NET.module().apply(variables, images, bn, mutable=["moments"])
+    ((logits,), _), sown = NET.module().apply(variables, images, bn, mutable=["moments"])
     return logits, sown.get("moments", {})
 
 
@@ -93,8 +93,8 @@ def chain(variables, images, bn):
     moments = []
     x = run(NET.make_stem(), Take(("stem",)), images)
     for site in NET.sites():
-        x, _ = run(NET.make_block(site, BasicBlock), Take(site.path, site.index), x, None)
-    return NET.make_head().apply(Take(("head",))(variables), x), moments
+        x, _ = run(NET.make_block_of(BasicBlock, site), Take(site.path, site.index), x, None)
+    return NET.make_head().apply(Take(("head",))(variables), x, bn)[0], moments
 
 
 @pytest.mark.parametrize("bn", ["batch", "running"])

@@ -19,7 +19,7 @@ def in_bfloat16(name):
 def value_and_grads(network):
     """(variables, batch, key) -> ((loss, aux), gradients) of the last objective's first draw."""
     objective = network.objectives[-1]
-    (draw,) = some_draws(network, objective)
+    draw, *_ = some_draws(network, objective)
 
     def run(variables, batch, key):
         def loss(params):

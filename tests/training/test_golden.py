@@ -152,7 +152,7 @@ def first_gradient(network, objective):
 
         return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 
-    batch, key = random_batch(BATCH, classes=10), rng.device(SEED, rng.Stream.LOSS, 0)
+    batch, key = random_batch(BATCH, classes=(10,)), rng.device(SEED, rng.Stream.LOSS, 0)
     (value, aux), gradient = step(variables, batch, draw, key)
     means = [leaf for path, leaf in jax.tree.leaves_with_path(aux.moments) if "mean" in str(path)]
     return {

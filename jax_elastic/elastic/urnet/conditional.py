@@ -188,5 +188,5 @@ class Conditional(Budgeted, abc.ABC):
     def block_segment(self, n: int) -> Segment:
         """See `Plain`; every block is gated, first blocks of stages too."""
         site = self.backbone.sites()[n]
-        code = ConditionalBlockCode(self.backbone.make_block(site, self.kind))
+        code = ConditionalBlockCode(self.backbone.make_block_of(self.kind, site))
         return Segment(f"block{n + 1}", code, Take(site.path, site.index), "gated")

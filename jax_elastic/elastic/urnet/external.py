@@ -11,8 +11,8 @@ from jax_elastic.backbones.blocks import BLOCKS
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.budgeted import Asked, GatedForward
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
-from jax_elastic.elastic.plain import DType
 from jax_elastic.elastic.segments import Take
+from jax_elastic.elastic.static import DType
 from jax_elastic.elastic.urnet.planned import Planned
 from jax_elastic.elastic.urnet.sampled import Sampled
 from jax_elastic.errors import UsageError

@@ -33,5 +33,5 @@ class Planned(Budgeted, abc.ABC):
         """See `Plain`; every block is gated by its column of the plan."""
         site = self.backbone.sites()[n]
         kind = PLANNED_BLOCKS[self.backbone.block]
-        code = PlannedBlockCode(self.backbone.make_block(site, kind))
+        code = PlannedBlockCode(self.backbone.make_block_of(kind, site))
         return Segment(f"block{n + 1}", code, TakePlanned(Take(site.path, site.index), n), "gated")

@@ -70,7 +70,7 @@ class URNetSoft(URNet):
     def block_segment(self, n: int) -> Segment:
         """See `Plain`; every block always runs."""
         site = self.backbone.sites()[n]
-        code = WeightedBlockCode(self.backbone.make_block(site, self.kind))
+        code = WeightedBlockCode(self.backbone.make_block_of(self.kind, site))
         return Segment(f"block{n + 1}", code, Take(site.path, site.index))
 
 
@@ -153,6 +153,6 @@ class SoftDrop(Conditional, RandomDrop):
     def block_segment(self, n: int) -> Segment:
         """See `Plain`; every block is gated by its column of the plan."""
         site = self.backbone.sites()[n]
-        code = DroppedBlockCode(self.backbone.make_block(site, self.kind))
+        code = DroppedBlockCode(self.backbone.make_block_of(self.kind, site))
         take = TakePlanned(Take(site.path, site.index), n)
         return Segment(f"block{n + 1}", code, take, "gated")

@@ -59,7 +59,7 @@ def read(name):
 def trained(name):
     """Phase -> (state before, state after, budgets drawn): some steps of each phase, in order."""
     network, phases = read(name)
-    batch = random_batch(16, classes=10)
+    batch = random_batch(16, classes=(10,))
     batch["image"] = batch["image"][..., :1]
     fresh = jax.jit(network.init)(jax.random.key(0), batch["image"])
     state = TrainState(fresh["params"], fresh["stats"], (), jnp.int32(0), jnp.uint32(0))

@@ -1,0 +1,169 @@
+"""What networks share that answer at K exits from one pass, each exit from more than the last.
+
+They are cut into increments: increment k is what exit k needs beyond exit k - 1. So an operating
+point is increments 1 ... k and exit k, and a runner that is told to stop has an answer at hand.
+"""
+
+import abc
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jax_elastic.elastic.family import (
+    Array,
+    Aux,
+    Batch,
+    BNMode,
+    Carry,
+    Code,
+    Draw,
+    Prediction,
+    PyTree,
+    Segment,
+    Variables,
+    When,
+)
+from jax_elastic.elastic.plain import classification
+from jax_elastic.elastic.static import Static
+from jax_elastic.layers import norm
+from jax_elastic.subnet import Space, Subnet
+
+ALL_EXITS = Subnet("exits")
+"""The pass in which every exit answers; its prediction is the last one's."""
+
+Answers = tuple[tuple[Array, ...], ...]
+"""Of each exit, logits (B, classes) of each label level."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AnswerCode:
+    """An exit on the way: keeps its logits beside what it was given.
+
+    Attributes:
+      exit_: the exit.
+      k: which.
+    """
+
+    exit_: Code
+    k: int
+
+    def open(self, own: PyTree, carry: Carry) -> Carry:
+        """See `Code`."""
+        return {**carry, f"answer{self.k}": self.exit_.open(own, carry)["logits"]}
+
+
+class OnePass(Static):
+    """A network with K exits, ``AXIS:1`` ... ``AXIS:K``, trained on the sum of their losses."""
+
+    @property
+    @abc.abstractmethod
+    def axis(self) -> str:
+        """The axis of its operating points."""
+
+    @property
+    @abc.abstractmethod
+    def exits(self) -> int:
+        """K."""
+
+    @abc.abstractmethod
+    def answers(
+        self, variables: Variables, images: Array, bn: BNMode, exits: tuple[int, ...]
+    ) -> tuple[Answers, PyTree]:
+        """What some exits answer to images (B, H, W, channels), and the BN moments.
+
+        Nothing is computed that none of them needs.
+        """
+
+    @abc.abstractmethod
+    def increment(self, k: int) -> Segment:
+        """What exit k needs beyond exit k - 1; named so that equal names take equal arrays."""
+
+    @abc.abstractmethod
+    def exit(self, k: int) -> Segment:
+        """Exit k: what increments 1 ... k hand on -> ``logits``."""
+
+    @property
+    def subnets(self) -> Space:
+        """One point for each exit."""
+        return Space(self.axis, (self._ks,))
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """`anytime`: the sum of the cross-entropies of all exits and label levels."""
+        return ("anytime",)
+
+    def check(self, subnet: Subnet) -> None:
+        """See `Family`; `exits` is a point, too, whose cost is that of all answers."""
+        if subnet != ALL_EXITS:
+            self.subnets.check(subnet)
+
+    def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:
+        """One draw, of the pass that has all exits."""
+        del rng, when
+        return (Draw(self.subnets.fullest),)
+
+    def loss(
+        self,
+        variables: Variables,
+        batch: Batch,
+        draw: Draw,
+        key: Array,
+        objective: str,
+        bn: BNMode,
+    ) -> tuple[Array, Aux]:
+        """The sum over exits and levels; sums `ce` and `top1` of the finest level, over exits.
+
+        References:
+          Anytime neural prediction, equations 1 and 2; docs/choices.md A5.
+        """
+        del draw, key, objective
+        answers, moments = self.answers(variables, batch["image"], bn, self._ks)
+        found = [classification(logits[0], batch) for logits in answers]
+        coarse = [
+            classification(level, batch, d)[0]
+            for logits in answers
+            for d, level in enumerate(logits[1:], 1)
+        ]
+        sums: dict[str, Any] = {
+            name: tuple(sum(parts) for parts in zip(*(of[name] for _, of in found), strict=True))
+            for name in found[0][1]
+        }
+        value = sum([value for value, _ in found] + coarse)
+        return value, Aux(norm.complete_moments(variables["stats"], moments), sums)  # type: ignore[return-value]
+
+    def predict(
+        self,
+        variables: Variables,
+        images: Array,
+        subnets: tuple[Subnet, ...],
+        budget: Array | float | None,
+        key: Array | None = None,
+    ) -> tuple[Prediction, ...]:
+        """See `Family`: one pass, as far as the last exit that is asked for."""
+        del budget, key
+        ks = tuple(self._exit_of(subnet) for subnet in subnets)
+        # The pass that has all exits is that of the last one, as far as its prediction goes.
+        answers, _ = self.answers(variables, images, "running", ks)
+        return tuple(Prediction(logits) for logits in answers)
+
+    def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
+        """Increments and exit; at `exits` each exit follows its increment."""
+        self.check(subnet)
+        increments = [self.increment(k) for k in range(1, self._exit_of(subnet) + 1)]
+        if subnet != ALL_EXITS:
+            return (*increments, self.exit(len(increments)))
+        found = []
+        for k, increment in enumerate(increments, 1):
+            answer = self.exit(k)
+            if k < self.exits:
+                answer = dataclasses.replace(answer, code=AnswerCode(answer.code, k))
+            found += [increment, answer]
+        return tuple(found)
+
+    @property
+    def _ks(self) -> tuple[int, ...]:
+        return tuple(range(1, self.exits + 1))
+
+    def _exit_of(self, subnet: Subnet) -> int:
+        return self.exits if subnet == ALL_EXITS else int(subnet.value[0])
