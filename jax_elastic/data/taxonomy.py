@@ -26,7 +26,7 @@ from jax_elastic.errors import UsageError, first_few
 TAXONOMIES = Path(__file__).with_name("taxonomies")
 SCHEMA, KIND = 1, "taxonomy"
 _FIELDS = ("schema", "kind", "dataset", "source", "levels", "ancestors")
-_NEXT = "docs/data.md shows the format"
+_NEXT = "docs/taxonomies.md shows the format"
 
 
 @dataclasses.dataclass(frozen=True)
