@@ -4,7 +4,7 @@ A small operating point that cannot tell sparrows apart may still tell that it s
 an accuracy that is wanted, each point answers at the finest level where it has that accuracy.
 
 References:
-  Anytime prediction with hierarchical labels, section 4.3 (I-/IS-ResNeXt).
+  Anytime Neural Prediction via Slicing Networks Vertically (2018), section 4.3.
 """
 
 from collections.abc import Sequence
