@@ -1,5 +1,7 @@
 """A family that the package has never seen: two depths, one gate, banks of BN statistics.
 
+On request it has a second label level.
+
 Tests send it through the loop, the evaluator, the counter and the engines to see that these
 know the seams (`jax_elastic.elastic.family`) and nothing else of a network.
 """
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_elastic.elastic.family import Aux, Draw, Prediction, Segment
+from jax_elastic.elastic.losses import cross_entropy, masked_mean
 from jax_elastic.elastic.plain import classification
 from jax_elastic.elastic.segments import Take
 from jax_elastic.gates import gate_mul, straight_through
@@ -50,20 +53,26 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
-    """BN-Dense; this BN is shared by both depths."""
+    """BN, and a Dense for each label level; this BN is shared by both depths."""
+
+    coarse: int = 0
 
     @nn.compact
     def __call__(self, x, bn):
-        return nn.Dense(CLASSES, name="classifier")(norm.BatchNorm(name="bn")(x, bn))
+        x = norm.BatchNorm(name="bn")(x, bn)
+        fine = nn.Dense(CLASSES, name="classifier")(x)
+        return (fine, nn.Dense(self.coarse, name="coarse")(x)) if self.coarse else (fine,)
 
 
 class Net(nn.Module):
+    coarse: int = 0
+
     @nn.compact
     def __call__(self, images, bn, depth):
         x, gates = Stem(2, name="stem")(images, bn, depth - 1), None
         if depth == 2:
             x, gates = Block(name="block")(x)
-        return Head(name="head")(x, bn), gates
+        return Head(self.coarse, name="head")(x, bn), gates
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +97,10 @@ class BlockCode:
 
 @dataclasses.dataclass(frozen=True)
 class HeadCode:
+    coarse: int
+
     def open(self, own, carry):
-        return {"logits": (Head().apply(own, carry["x"], "running"),)}
+        return {"logits": Head(self.coarse).apply(own, carry["x"], "running")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,9 +118,13 @@ class TakeStem:
 
 @dataclasses.dataclass(frozen=True)
 class Toy:
-    """Every step draws both depths, in an order of its own; objective `shallow` only depth 1."""
+    """Every step draws both depths, in an order of its own; objective `shallow` only depth 1.
+
+    With `coarse` there is a second label level of so many classes.
+    """
 
     dtype: str = "float32"
+    coarse: int = 0
 
     subnets = Space("depth", ((1, 2),))
     forms = frozenset({"sliced", "scan_switch"})
@@ -117,7 +132,14 @@ class Toy:
     objectives = ("shallow", "both")
     budgets = ()
     random = False
-    classes = (CLASSES,)
+
+    @property
+    def classes(self):
+        return (CLASSES, self.coarse) if self.coarse else (CLASSES,)
+
+    @property
+    def net(self):
+        return Net(self.coarse)
 
     def check(self, subnet):
         self.subnets.check(subnet)
@@ -126,7 +148,7 @@ class Toy:
         return self
 
     def init(self, key, images):
-        fresh = Net().init(key, jnp.zeros(images.shape, jnp.float32), "running", 2)
+        fresh = self.net.init(key, jnp.zeros(images.shape, jnp.float32), "running", 2)
         wide = jnp.dtype(self.dtype)
         return jax.tree.map(lambda a: a.astype(wide) if a.dtype == jnp.float32 else a, dict(fresh))
 
@@ -141,10 +163,12 @@ class Toy:
         images = batch["image"].astype(self.dtype)
         # Noise makes a wrong key, or one shared by two slots, visible.
         noise = 0.01 * jax.random.normal(key, images.shape, jnp.float32)
-        (logits, _), sown = Net().apply(
+        (logits, _), sown = self.net.apply(
             variables, images + noise, bn, int(draw.subnet.value[0]), mutable=["moments"]
         )
-        value, sums = classification(logits / draw.values["temperature"], batch)
+        value, sums = classification(logits[0] / draw.values["temperature"], batch)
+        for further, targets in zip(logits[1:], batch["targets"][1:], strict=True):
+            value += masked_mean(cross_entropy(further, targets), batch["mask"])
         moments = norm.complete_moments(variables["stats"], sown.get("moments"))
         return value, Aux(moments, sums)
 
@@ -152,8 +176,8 @@ class Toy:
         found = []
         for subnet in subnets:
             depth = int(subnet.value[0])
-            logits, gates = Net().apply(variables, images.astype(self.dtype), "running", depth)
-            found.append(Prediction((logits,), None if gates is None else gates[:, None]))
+            logits, gates = self.net.apply(variables, images.astype(self.dtype), "running", depth)
+            found.append(Prediction(logits, None if gates is None else gates[:, None]))
         return tuple(found)
 
     def segments(self, subnet):
@@ -161,7 +185,7 @@ class Toy:
         depth = int(subnet.value[0])
         stem = Segment(f"stem@{depth}", StemCode(self.dtype), TakeStem(depth - 1))
         block = Segment("block", BlockCode(), Take(("block",)), "gated")
-        head = Segment("head", HeadCode(), Take(("head",)))
+        head = Segment("head", HeadCode(self.coarse), Take(("head",)))
         return (stem, block, head) if depth == 2 else (stem, head)
 
     def fold(self, stats, aux):

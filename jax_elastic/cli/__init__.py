@@ -15,6 +15,7 @@ from jax_elastic.training.stop import Stopped
 COMMANDS = {
     "train": "train a network from a config, or go on with its workdir",
     "eval": "accuracy, usage and MACs of a trained network per budget or operating point",
+    "levels": "the finest label level at which each operating point is accurate enough",
     "predict": "class, confidence and cost of each of your own images",
     "compare": "one table and one set of pictures from the evaluated workdirs of several runs",
     "latency": "what operating points and engines take on this device, and which keep a time",

@@ -11,6 +11,7 @@ from jax_elastic.errors import UsageError
 from jax_elastic.evaluation import plots_compare
 from jax_elastic.evaluation.compare import describe_published, join_runs, read_published
 from jax_elastic.evaluation.figures import save_figure
+from jax_elastic.evaluation.levels import at_finest
 from jax_elastic.evaluation.rows import Row, read_json, write_json
 from jax_elastic.evaluation.tables import BUDGET_COLUMNS, Column, format_table, with_values
 from jax_elastic.training.workdir import newest_step
@@ -106,7 +107,8 @@ def _read(workdir: Path, split: str) -> list[dict[str, object]]:
 
 
 def _draw(rows: Sequence[Row], published: Sequence[Row], folder: Path) -> Sequence[Path]:
-    """Every picture these rows have data for."""
+    """Every picture these rows have data for; of several label levels the finest."""
+    rows = at_finest(rows)
     data, split = rows[0]["data"], rows[0]["split"]
     title = f"{data}, {split} split, {rows[0]['n']:,} images"
     beside = [row for row in published if row["data"] == data]

@@ -15,9 +15,9 @@ from jax_elastic.elastic.doors import check_budget
 from jax_elastic.elastic.family import Family
 from jax_elastic.elastic.points import couples
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.evaluate import usage
 from jax_elastic.evaluation.rows import Row, write_json
 from jax_elastic.evaluation.tables import Column, format_count, format_share, format_table
+from jax_elastic.evaluation.usage import usage
 from jax_elastic.inference.engine import ENGINES, build_engine
 from jax_elastic.inference.predict import Predictor
 from jax_elastic.subnet import Subnet

@@ -1,5 +1,6 @@
 """`train`: trains from a config, or goes on where the workdir stands."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -13,6 +14,7 @@ from jax_elastic.cli.processes import join
 from jax_elastic.data.datasets import load
 from jax_elastic.elastic.family import Variables
 from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.evaluation.rows import Row
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.loop import train
 from jax_elastic.training.processes import is_first, say, silent
@@ -61,10 +63,7 @@ def _devices() -> str:
 
 
 def _validator(experiment: Experiment) -> Validate | None:
-    """Top-1 on the validation split per budget, its mean as score, and the usage achieved.
-
-    None without a split.
-    """
+    """What a validation finds: see `numbers_of`; None without a validation split."""
     if not experiment.data.validation:
         return None
     evaluator = Evaluator(
@@ -75,13 +74,33 @@ def _validator(experiment: Experiment) -> Validate | None:
     )
 
     def validate(variables: Variables) -> dict[str, float]:
-        rows = evaluator(variables).rows
-        found = {SCORE: sum(row["top1"] for row in rows) / len(rows)}
-        for row in rows:
-            at = "" if row["asked"] is None else f"@{row['asked']:g}"
-            found[f"top1{at}"] = row["top1"]
-            if row["achieved"] is not None:
-                found[f"usage{at}"] = row["achieved"]
-        return found
+        return numbers_of(evaluator(variables).rows)
 
     return validate
+
+
+def numbers_of(rows: Sequence[Row]) -> dict[str, float]:
+    """Numbers for the metrics from the rows of a validation.
+
+    Args:
+      rows: of an `Evaluation`.
+
+    Returns:
+      The mean top-1 of all rows as score; top-1 of each, as ``top1@BUDGET``; the usage achieved, as
+      ``usage@BUDGET``. Of several operating points, or label levels, the name tells which:
+      ``top1[width:2]``, ``top1[width:2,superclass]``.
+    """
+    several = len({row["subnet"] for row in rows}) > 1
+    found = {SCORE: sum(row["top1"] for row in rows) / len(rows)}
+    for row in rows:
+        point = [row["subnet"]] if several else []
+        level = [row["level_name"]] if "level" in row else []
+        budget = "" if row["asked"] is None else f"@{row['asked']:g}"
+        found[f"top1{_told(point + level)}{budget}"] = row["top1"]
+        if row["achieved"] is not None:
+            found[f"usage{_told(point)}{budget}"] = row["achieved"]
+    return found
+
+
+def _told(names: Sequence[str]) -> str:
+    return f"[{','.join(names)}]" if names else ""

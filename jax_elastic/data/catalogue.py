@@ -24,7 +24,7 @@ _TFDS = (
 
 def read_catalogue(
     name: str, split: str, data_dir: str | None
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32], tuple[int, ...], tuple[str, ...]]:
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int32], dict[str, tuple[str, ...]]]:
     """A whole split of a TFDS set, decoded; without TensorFlow.
 
     The sets of `EMBEDDED` and `DOWNLOADED` are prepared where they are not yet; that of the
@@ -36,8 +36,8 @@ def read_catalogue(
       data_dir: where the set lies or is put; None for TFDS's default.
 
     Returns:
-      images (N, H, W, C); labels (N, levels), "label" first; the number of classes of each
-      level; the names of the first level's classes.
+      images (N, H, W, C); labels (N, levels); for each level the name of its feature, "label"
+      first, with the names of its classes.
 
     Raises:
       UsageError: see `jax_elastic.data.datasets.load`.
@@ -51,11 +51,10 @@ def read_catalogue(
             )
         records = builder.as_data_source(split=split, file_format=FILE_FORMAT)
         images, labels = _decode(name, records, image_key, label_keys)
-    features = [builder.info.features[key] for key in label_keys]
-    classes = tuple(int(feature.num_classes) for feature in features)
-    if np.any((labels < 0) | (labels >= np.array(classes))):
+    names = {key: tuple(builder.info.features[key].names) for key in label_keys}
+    if np.any((labels < 0) | (labels >= np.array([len(level) for level in names.values()]))):
         raise UsageError(f"the {split} split of {name} has images without a label")
-    return images, labels, classes, tuple(features[0].names)
+    return images, labels, names
 
 
 def _decode(

@@ -14,6 +14,7 @@ from jax_elastic import rng
 from jax_elastic.data.catalogue import read_catalogue
 from jax_elastic.data.folder import PREFIX, read_folder
 from jax_elastic.data.split import held_out
+from jax_elastic.data.taxonomy import Taxonomy, load_taxonomy
 from jax_elastic.errors import UsageError
 
 SPLITS = ("train", "validation", "test")
@@ -39,6 +40,8 @@ class DataConfig:
         split (0.3057 over all 1,438 images).
       std: of pixel / 255, one value per channel. The default is that of digits' train
         split (0.3759).
+      taxonomy: what a network with several label levels learns: the name of a taxonomy of the
+        package, e.g. "cifar100", or the path of a .json file (docs/data.md); empty for one level.
 
     Raises:
       UsageError: at construction, where a value is out of range.
@@ -53,6 +56,7 @@ class DataConfig:
     mixup: float = 0.0
     mean: tuple[float, ...] = (0.306,)
     std: tuple[float, ...] = (0.376,)
+    taxonomy: str = ""
 
     def __post_init__(self) -> None:
         # Lists, too, may be given; only tuples hash.
@@ -99,6 +103,10 @@ class Dataset:
       labels: (N, levels) int32; one column per label level, the finest first.
       classes: number of classes of each level.
       class_names: names of the first level's classes.
+      level_names: what the levels are called, finest first.
+      coarse_names: of each further level, the names of its classes.
+      taxonomy: SHA-256 of the taxonomy that the levels are of; empty where a set's labels are as
+        they came with it, and only the first is used.
     """
 
     name: str
@@ -106,6 +114,9 @@ class Dataset:
     labels: npt.NDArray[np.int32]
     classes: tuple[int, ...]
     class_names: tuple[str, ...]
+    level_names: tuple[str, ...] = ("class",)
+    coarse_names: tuple[tuple[str, ...], ...] = ()
+    taxonomy: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -116,11 +127,36 @@ class Dataset:
         digest = hashlib.sha256(repr((self.classes, self.class_names, self.images.shape)).encode())
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
+        digest.update(self.taxonomy.encode())
         return digest.hexdigest()
 
     def take(self, ids: npt.NDArray[Any]) -> "Dataset":
         """The images at `ids` (indices or a mask), in that order."""
         return dataclasses.replace(self, images=self.images[ids], labels=self.labels[ids])
+
+    def check_classes(self, classes: tuple[int, ...]) -> None:
+        """Refuses a network of other label levels, or of other numbers of classes in them.
+
+        Args:
+          classes: of the network, one number per label level.
+
+        Raises:
+          UsageError: they differ.
+        """
+        own = self.classes if self.taxonomy else self.classes[:1]
+        if len(classes) > len(own) == 1:
+            raise UsageError(
+                f"the network has {len(classes)} label levels, {classes} classes, and {self.name} "
+                f"has one without a taxonomy, {own}",
+                next_step="set config.data.taxonomy (docs/data.md)",
+            )
+        if classes != own:
+            levels = f": {', '.join(self.level_names)}" if self.taxonomy else ""
+            raise UsageError(
+                f"the network has {classes} classes, {self.name} has {own}{levels}",
+                next_step="set the classes of config.network to the data's"
+                + (", or leave config.data.taxonomy empty" if len(classes) == 1 < len(own) else ""),
+            )
 
 
 def load(config: DataConfig, split: str) -> Dataset:
@@ -136,8 +172,8 @@ def load(config: DataConfig, split: str) -> Dataset:
     Raises:
       UsageError: unknown set or split, a set that is not prepared as array_record and cannot
         be prepared here, a download that fails, an empty split, images that are no equal-sized
-        uint8, unlabelled images, images of another shape than config.image_shape, or a folder
-        that `read_folder` refuses.
+        uint8, unlabelled images, images of another shape than config.image_shape, a folder that
+        `read_folder` refuses, or a taxonomy that is none, or not one of this set.
     """
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}", "one of " + ", ".join(SPLITS))
@@ -149,6 +185,8 @@ def load(config: DataConfig, split: str) -> Dataset:
     source = "test" if split == "test" else "train"
     data_dir = os.environ.get("TFDS_DATA_DIR")
     dataset = _read(config.name, source, config.image_shape, data_dir)
+    if config.taxonomy:
+        dataset = _with_levels(dataset, load_taxonomy(config.taxonomy))
     if split != "test":
         order = rng.host(0, rng.Stream.SPLIT).permutation(len(dataset))
         held = held_out(dataset.labels[:, 0], config.validation, order)
@@ -172,9 +210,46 @@ def _read(name: str, split: str, image_shape: tuple[int, ...], data_dir: str | N
     """A whole source split, decoded; its arrays are shared by the callers and read-only."""
     if name.startswith(PREFIX):
         images, labels, class_names = read_folder(name, split, image_shape)
-        classes: tuple[int, ...] = (len(class_names),)
+        names = {"class": class_names}
     else:
-        images, labels, classes, class_names = read_catalogue(name, split, data_dir)
+        images, labels, names = read_catalogue(name, split, data_dir)
     images.setflags(write=False)
     labels.setflags(write=False)
-    return Dataset(name, images, labels, classes, class_names)
+    own, *further = names.values()
+    classes = tuple(map(len, names.values()))
+    return Dataset(name, images, labels, classes, own, tuple(names), tuple(further))
+
+
+def _with_levels(dataset: Dataset, taxonomy: Taxonomy) -> Dataset:
+    """The set with the label levels of a taxonomy in place of its own further ones.
+
+    Raises:
+      UsageError: the taxonomy has other classes, or says something else than further labels of the
+        set, which are known by a class of the same name.
+    """
+    taxonomy = taxonomy.of_classes(dataset.class_names)
+    labels = taxonomy.labels(dataset.labels[:, 0])
+    for i, (key, own) in enumerate(zip(dataset.level_names[1:], dataset.coarse_names, strict=True)):
+        for level, names in enumerate(taxonomy.names[1:], start=1):
+            if set(own).isdisjoint(names):
+                continue
+            said = np.array(own)[dataset.labels[:, i + 1]]
+            wrong = np.flatnonzero(said != np.array(names)[labels[:, level]])
+            if len(wrong):
+                name = taxonomy.names[0][labels[wrong[0], 0]]
+                raise UsageError(
+                    f"the taxonomy says {names[labels[wrong[0], level]]} of {name}, and {key} of "
+                    f"{dataset.name} says {said[wrong[0]]}; {len(wrong)} images differ",
+                    next_step="mend the taxonomy, or give its classes names of their own",
+                )
+    labels.setflags(write=False)
+    class_names, *coarse_names = taxonomy.names
+    return dataclasses.replace(
+        dataset,
+        labels=labels,
+        classes=taxonomy.counts,
+        class_names=class_names,
+        level_names=taxonomy.levels,
+        coarse_names=tuple(coarse_names),
+        taxonomy=taxonomy.fingerprint,
+    )

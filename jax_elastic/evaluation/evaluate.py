@@ -11,8 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
-from scipy.stats import t as student_t
 
 from jax_elastic import rng
 from jax_elastic.data.augment import normalise
@@ -22,18 +20,16 @@ from jax_elastic.elastic.doors import check_budget, check_statistics
 from jax_elastic.elastic.family import Array, Family, Prediction, Variables
 from jax_elastic.elastic.points import couples, own_budget
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.accuracy import confidence_interval, draws_interval
 from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.evaluation.found import Found, read
+from jax_elastic.evaluation.usage import usage
 from jax_elastic.subnet import Subnet
 
 Row = dict[str, Any]
 Predict = Callable[..., tuple[Prediction, ...]]
 Floats = npt.NDArray[np.float64]
 RANDOM_DRAWS = 10  # of a network whose gates are random, for every image
-REACHED = 0.05  # tracking error up to which a budget counts as reached
-USAGE_KEYS = (
-    *("blocks_total", "blocks_mean", "blocks_std", "blocks_p99"),
-    *("achieved", "achieved_std", "achieved_p99", "tracking_error", "reached"),
-)
 TOP5_FROM = 20  # classes; with fewer, top-5 says little
 
 
@@ -51,7 +47,8 @@ class Evaluation:
         `draws`, how often each image was drawn (top1 is the mean, std and p99 are over images and
         draws), and `top1_draws_ci95`, the interval that these draws alone leave (Student's t over
         the draws' accuracies). Where the images of a batch compete also `batch_size`; the last
-        batch may be smaller.
+        batch may be smaller. Of a network with several label levels each of these rows comes once
+        per level, the finest first, with `level` (0 is the finest) and `level_name`.
       top1: per row float (n,), each image's hit, or its mean over the draws.
       opened: per row float (n, N), which blocks each image opened, or in which share of the
         draws; None without gates.
@@ -64,6 +61,12 @@ class Evaluation:
     opened: list[Floats | None]
     macs: list[Floats]
     stages: list[tuple[int, ...]]
+
+    def at_finest(self) -> "Evaluation":
+        """The rows of the finest label level alone, which is all of them where there is one."""
+        keep = [i for i, row in enumerate(self.rows) if row.get("level", 0) == 0]
+        parts = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Evaluation(*([part[i] for i in keep] for part in parts))
 
 
 class Evaluator:
@@ -81,7 +84,8 @@ class Evaluator:
       predict: what computes the predictions; None for `network.predict`, jitted.
 
     Raises:
-      UsageError: an operating point or a budget that the network cannot take.
+      UsageError: an operating point or a budget that the network cannot take, or a split without
+        the label levels of a network that has several.
     """
 
     def __init__(
@@ -96,6 +100,9 @@ class Evaluator:
         predict: Predict | None = None,
     ):
         self._network, self._dataset, self._data = network, dataset, data
+        self._levels = len(network.classes)
+        if self._levels > 1:
+            dataset.check_classes(network.classes)
         self._subnets = tuple(subnets or network.subnets.shown())
         for subnet in self._subnets:
             network.check(subnet)
@@ -128,20 +135,21 @@ class Evaluator:
             groups = zip(subnets, self._run(variables, budget, subnets), strict=True)
             for subnet, images in groups:
                 opened, choice = images.opened, images.choice
-                macs = self._costs.of_images(subnet, images.top1.shape, opened, choice)
-                found.rows.append(self._row(subnet, budget, images, macs))
-                found.top1.append(_mean_draw(images.top1))
-                found.opened.append(None if opened is None else _mean_draw(opened))
-                found.macs.append(_mean_draw(macs))
-                found.stages.append(self._costs.stages(subnet))
+                macs = self._costs.of_images(subnet, images.top1.shape[:2], opened, choice)
+                for level in range(self._levels):
+                    found.rows.append(self._row(subnet, budget, images, macs, level))
+                    found.top1.append(_mean_draw(images.top1[..., level]))
+                    found.opened.append(None if opened is None else _mean_draw(opened))
+                    found.macs.append(_mean_draw(macs))
+                    found.stages.append(self._costs.stages(subnet))
         return found
 
     def _run(
         self, variables: Variables, budget: float | None, subnets: tuple[Subnet, ...]
-    ) -> list["_Found"]:
+    ) -> list["Found"]:
         """What was found per subnet, draws first."""
         asked = None if budget is None else jnp.float32(budget)
-        parts: list[list[list[_Found]]] = [[[] for _ in subnets] for _ in range(self._draws)]
+        parts: list[list[list[Found]]] = [[[] for _ in subnets] for _ in range(self._draws)]
         for i, batch in enumerate(padded_batches(self._dataset, self._batch_size)):
             there = batch["mask"] > 0
             if couples(subnets[0]):
@@ -153,10 +161,9 @@ class Evaluator:
                 keys = self._keys(draw, i * self._batch_size, len(images))
                 predictions = self._predict(variables, images, subnets, asked, keys)
                 for found, prediction in zip(part, predictions, strict=True):
-                    found.append(_read(prediction, batch["labels"], there))
+                    found.append(read(prediction, batch["labels"], there, self._levels))
         return [
-            _Found.stack([_Found.concatenate(part[j]) for part in parts])
-            for j in range(len(subnets))
+            Found.stack([Found.concatenate(part[j]) for part in parts]) for j in range(len(subnets))
         ]
 
     def _keys(self, draw: int, start: int, size: int) -> Array | None:
@@ -167,22 +174,25 @@ class Evaluator:
         keys: Array = rng.image_keys(places, draw)
         return keys
 
-    def _row(self, subnet: Subnet, budget: float | None, found: "_Found", macs: Floats) -> Row:
-        top1 = found.top1.mean(1, dtype=float)  # of each draw
-        hits = round(float(found.top1.mean(dtype=float) * found.top1.shape[1]))
+    def _row(
+        self, subnet: Subnet, budget: float | None, found: Found, macs: Floats, level: int
+    ) -> Row:
+        right = found.top1[..., level]
+        top1, n = right.mean(1, dtype=float), right.shape[1]  # of each draw
         row = {
             "subnet": str(subnet),
-            "n": found.top1.shape[1],
+            **self._named(level),
+            "n": n,
             "top1": float(top1.mean()),
-            "top1_ci95": confidence_interval(hits, found.top1.shape[1]),
+            "top1_ci95": confidence_interval(round(float(right.mean(dtype=float) * n)), n),
             "macs_mean": float(macs.mean()),
             "macs_std": float(macs.std()),
             "asked": budget,
         }
         if couples(subnet):
             row["batch_size"] = self._batch_size
-        if self._network.classes[0] >= TOP5_FROM:
-            row["top5"] = float(found.top5.mean())
+        if self._network.classes[level] >= TOP5_FROM:
+            row["top5"] = float(found.top5[..., level].mean())
         if found.weights is not None:
             row |= {
                 "gate_mean": float(found.weights.mean()),
@@ -196,6 +206,11 @@ class Evaluator:
         if opened is None:
             used["achieved"] = own_budget(subnet)  # of a fixed set it is known
         return {**row, **used}
+
+    def _named(self, level: int) -> Row:
+        """What tells the rows of several label levels apart."""
+        name = self._dataset.level_names[level]
+        return {"level": level, "level_name": name} if self._levels > 1 else {}
 
 
 def _group(
@@ -212,94 +227,3 @@ def _mean_draw(values: npt.NDArray[Any]) -> Floats:
     """(draws, n, ...) -> (n, ...)."""
     mean: Floats = values.mean(0, dtype=np.float64)
     return mean
-
-
-def usage(opened: npt.NDArray[np.bool_] | None, budget: float | None) -> Row:
-    """How much of a network was used: the keys of blocks and budgets of `Evaluation.rows`.
-
-    Args:
-      opened: (n, N), or None for a network without gates.
-      budget: the share that was asked for, if any.
-    """
-    if opened is None:
-        return dict.fromkeys(USAGE_KEYS)
-    total = opened.shape[1]
-    blocks = opened.sum(1)
-    mean, std, p99 = float(blocks.mean()), float(blocks.std()), float(np.quantile(blocks, 0.99))
-    return {
-        "blocks_total": total,
-        "blocks_mean": mean,
-        "blocks_std": std,
-        "blocks_p99": p99,
-        "achieved": mean / total,
-        "achieved_std": std / total,
-        "achieved_p99": p99 / total,
-        "tracking_error": None if budget is None else abs(mean / total - budget),
-        "reached": None if budget is None else abs(mean / total - budget) <= REACHED,
-    }
-
-
-def confidence_interval(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson interval of a share: `hits` of `n`."""
-    interval = binomtest(hits, n).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def draws_interval(top1: Floats) -> tuple[float, float]:
-    """The 95 % t-interval of the mean over random draws: accuracies (draws,) of at least two."""
-    mean, error = float(top1.mean()), float(top1.std(ddof=1)) / len(top1) ** 0.5
-    reach = float(student_t.ppf(0.975, len(top1) - 1)) * error
-    return max(0.0, mean - reach), min(1.0, mean + reach)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Found:
-    """What was read of each image, (n, ...), or after `stack` of each draw, (draws, n, ...).
-
-    Hits (), hits among five (), open blocks (N), choice (), weights of blocks (N).
-    """
-
-    top1: npt.NDArray[np.bool_]
-    top5: npt.NDArray[np.bool_]
-    opened: npt.NDArray[np.bool_] | None
-    choice: npt.NDArray[np.int32] | None
-    weights: npt.NDArray[np.float32] | None
-
-    @staticmethod
-    def concatenate(parts: list["_Found"]) -> "_Found":
-        """Joins batches."""
-        return _Found._join(parts, np.concatenate)
-
-    @staticmethod
-    def stack(parts: list["_Found"]) -> "_Found":
-        """Joins draws, along a new leading axis."""
-        return _Found._join(parts, np.stack)
-
-    @staticmethod
-    def _join(parts: list["_Found"], how: Callable[..., Any]) -> "_Found":
-        def join(name: str) -> Any:
-            arrays = [getattr(part, name) for part in parts]
-            return None if arrays[0] is None else how(arrays)
-
-        return _Found(**{field.name: join(field.name) for field in dataclasses.fields(_Found)})
-
-
-def _read(
-    prediction: Prediction, labels: npt.NDArray[np.int32], there: npt.NDArray[np.bool_]
-) -> _Found:
-    logits = np.asarray(prediction.logits[0], np.float64)[there]
-    if not np.isfinite(logits).all():
-        raise UsageError(
-            "the network's logits are not finite, so its accuracy means nothing",
-            next_step="look at how its training ended",
-        )
-    best = np.argsort(-logits, axis=-1, kind="stable")[:, :5]
-    right = best == labels[there, :1]
-    gates, choice, weights = prediction.gates, prediction.choice, prediction.weights
-    return _Found(
-        top1=right[:, 0],
-        top5=right.any(1),
-        opened=None if gates is None else np.asarray(gates)[there] >= 0,
-        choice=None if choice is None else np.asarray(choice)[there],
-        weights=None if weights is None else np.asarray(weights)[there],
-    )

@@ -62,6 +62,7 @@ BUDGET_COLUMNS = (
     Column("achieved", "achieved", format_share),
     Column("tracking_error", "error", format_share),
     Column("reached", "reached", lambda reached: "yes" if reached else "no"),
+    Column("level_name", "level", left=True),
     Column("top1", "top-1", format_share),
     Column("top1_ci95", "95 % interval", format_interval),
     Column("draws", "draws"),

@@ -24,6 +24,7 @@ from jax_elastic.elastic.points import couples, gated_codes
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.evaluation.levels import at_finest
 from jax_elastic.evaluation.rows import Row
 from jax_elastic.inference.cases import Case, Plan
 from jax_elastic.inference.engine import Engine, build_engine
@@ -64,9 +65,9 @@ def measure(
       `ms_per_image` (from the median), `time_ratio` (the median over the rounds of the time in
       times of the dense form), `macs_mean` (of the images that were timed), `mac_ratio` (to the
       dense form's), `executed_macs_mean` (per image, of the micro-batches that ran), `achieved`
-      (share of the blocks open), `top1, top1_ci95, n` (these four of the whole split), `dense,
-      rounds, device, load` (of the machine in the minute before). `asked` and `achieved` are None
-      where there is none.
+      (share of the blocks open), `top1, top1_ci95, n` (these four of the whole split, top1 at the
+      finest label level), `dense, rounds, device, load` (of the machine in the minute before).
+      `asked` and `achieved` are None where there is none.
 
     Raises:
       UsageError: no round, an operating point reads BN statistics that were never estimated, or
@@ -245,7 +246,7 @@ def _evaluate(
     groups += [(coupled, size) for size in cases if coupled]
     found: dict[Any, Row] = {}
     for group, size in groups:
-        rows = Evaluator(network, dataset, data, group, budgets, size)(variables).rows
+        rows = at_finest(Evaluator(network, dataset, data, group, budgets, size)(variables).rows)
         for subnet in group:
             own_rows = [row for row in rows if row["subnet"] == str(subnet)]
             found |= {_key(subnet, row["asked"], size): row for row in own_rows}

@@ -112,6 +112,8 @@ class _Run:
         self.validation = Validation(experiment, validate, self.metrics, self.report)
         # Class names, so that predictions need no data set.
         facts = {"class_names": list(data.class_names), "data": data.fingerprint}
+        if data.taxonomy:
+            facts["taxonomy"] = data.taxonomy
         self.saves = Saves(workdir, experiment.runtime.keep, self.mesh, self.spans, facts)
         steps, last = step_range(experiment.profile_steps), self.spans[-1].stop
         self.profiler = Profiler(steps, last, workdir / PROFILE, self.report)
@@ -119,12 +121,7 @@ class _Run:
 
     def _check(self, data: Dataset) -> None:
         """Refuses what does not fit together before anything is done."""
-        classes = self.experiment.network.classes
-        if data.classes[: len(classes)] != classes:
-            raise UsageError(
-                f"the network has {classes} classes, {data.name} has {data.classes}",
-                next_step="set the classes of config.network to the data's",
-            )
+        data.check_classes(self.experiment.network.classes)
         own = list(bytes.fromhex(data.fingerprint))
         if any_of(agree(own) != own):
             raise UsageError(f"the processes do not read the same {data.name}")

@@ -98,7 +98,7 @@ def check_class_names(meta: Meta, dataset: Dataset) -> None:
     """Refuses a set whose classes are not those that a checkpoint was trained on.
 
     Raises:
-      UsageError: their names or their order differ.
+      UsageError: their names, their order or their taxonomy differ.
     """
     # Older checkpoints have none.
     trained = tuple(meta.get("class_names", dataset.class_names))
@@ -106,6 +106,11 @@ def check_class_names(meta: Meta, dataset: Dataset) -> None:
         raise UsageError(
             f"{dataset.name} has the classes {first_few(dataset.class_names)}",
             f"those of the training set: {first_few(trained)}",
+        )
+    if meta.get("taxonomy", "") != dataset.taxonomy:
+        raise UsageError(
+            f"{dataset.name} has other label levels than the training set had",
+            "the taxonomy of config.data.taxonomy, as it was then",
         )
 
 

@@ -130,8 +130,94 @@ def test_label_levels_begin_with_the_finest(fresh_dir):
     dataset = load(rgb("two_levels", validation=0), "train")
     assert dataset.classes == (3, 2)
     assert dataset.class_names == ("a1", "a2", "b1")
+    assert (dataset.level_names, dataset.coarse_names) == (("label", "coarse_label"), (("a", "b"),))
     assert dataset.labels.tolist() == [[0, 0], [1, 0], [2, 1]] * 2
     assert dataset.images[:, 0, 0, 0].tolist() == list(range(6))
+
+
+def taxonomy(folder, levels, ancestors):
+    """The path of a taxonomy's file."""
+    fields = {"schema": 1, "kind": "taxonomy", "dataset": "two_levels", "source": "by hand"}
+    path = folder / "own.json"
+    path.write_text(json.dumps({**fields, "levels": levels, "ancestors": ancestors}))
+    return str(path)
+
+
+def test_a_taxonomy_gives_a_set_its_further_label_levels():
+    plain, dataset = (load(DataConfig(taxonomy=name), "test") for name in ("", "digits"))
+    assert (plain.classes, plain.level_names, plain.taxonomy) == ((10,), ("label",), "")
+    assert (dataset.classes, dataset.level_names) == ((10, 3), ("class", "loops"))
+    assert dataset.class_names == tuple("0123456789")
+    assert dataset.coarse_names == (("no_loop", "one_loop", "two_loops"),)
+    np.testing.assert_array_equal(dataset.labels[:, :1], plain.labels)
+    of_digit = [dict(map(tuple, dataset.labels.tolist()))[digit] for digit in range(10)]
+    assert of_digit == [1, 0, 0, 0, 1, 0, 1, 0, 2, 1]
+
+
+def test_another_taxonomy_makes_another_set_by_the_fingerprint():
+    sets = [load(DataConfig(taxonomy=name), "test") for name in ("", "digits", "digits_parity")]
+    assert len({dataset.fingerprint for dataset in sets}) == 3
+
+
+def test_a_taxonomy_does_not_change_which_images_are_held_out():
+    plain, dataset = (load(DataConfig(taxonomy=name), "validation") for name in ("", "digits"))
+    np.testing.assert_array_equal(plain.images, dataset.images)
+
+
+AGREEING = {"a1": ["a", "x"], "a2": ["a", "x"], "b1": ["b", "y"]}
+
+
+def test_a_taxonomy_that_agrees_with_a_sets_own_coarse_labels_adds_to_them(fresh_dir):
+    prepare(TwoLevels, fresh_dir)
+    file = taxonomy(fresh_dir, ["class", "coarse", "coarser"], AGREEING)
+    dataset = load(rgb("two_levels", validation=0, taxonomy=file), "train")
+    assert dataset.labels.tolist() == [[0, 0, 0], [1, 0, 0], [2, 1, 1]] * 2
+
+
+def test_a_taxonomy_that_disagrees_with_a_sets_own_coarse_labels_is_refused(fresh_dir):
+    prepare(TwoLevels, fresh_dir)
+    file = taxonomy(fresh_dir, ["class", "coarse"], {"a1": ["a"], "a2": ["b"], "b1": ["b"]})
+    message = "says b of a2, and coarse_label of two_levels says a; 2 images differ"
+    with pytest.raises(UsageError, match=message):
+        load(rgb("two_levels", validation=0, taxonomy=file), "train")
+
+
+def test_a_hierarchy_with_names_of_its_own_takes_the_place_of_a_sets_coarse_labels(fresh_dir):
+    prepare(TwoLevels, fresh_dir)
+    file = taxonomy(fresh_dir, ["class", "other"], {"a1": ["x"], "a2": ["y"], "b1": ["x"]})
+    dataset = load(rgb("two_levels", validation=0, taxonomy=file), "train")
+    assert dataset.labels.tolist() == [[0, 0], [1, 1], [2, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "classes"),
+    [("", (10,)), ("digits", (10, 3)), ("digits_parity", (10, 2))],
+)
+def test_a_network_of_a_sets_label_levels_fits(name, classes):
+    load(DataConfig(taxonomy=name), "test").check_classes(classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "message"),
+    [
+        ("", (7,), r"the network has \(7,\) classes, digits has \(10,\); set the classes"),
+        ("", (10, 3), "has 2 label levels.* has one without a taxonomy.*config.data.taxonomy"),
+        ("digits", (10,), r"has \(10, 3\): class, loops; .*or leave config.data.taxonomy empty"),
+        ("digits", (10, 2), r"the network has \(10, 2\) classes, digits has \(10, 3\)"),
+        ("digits", (10, 3, 2), r"the network has \(10, 3, 2\) classes, digits has \(10, 3\)"),
+    ],
+)
+def test_a_network_of_other_label_levels_is_refused(name, classes, message):
+    with pytest.raises(UsageError, match=message):
+        load(DataConfig(taxonomy=name), "test").check_classes(classes)
+
+
+def test_a_sets_own_coarse_labels_are_used_only_where_a_taxonomy_is_asked_for(fresh_dir):
+    prepare(TwoLevels, fresh_dir)
+    dataset = load(rgb("two_levels", validation=0), "train")
+    dataset.check_classes((3,))
+    with pytest.raises(UsageError, match="two_levels has one without a taxonomy"):
+        dataset.check_classes((3, 2))
 
 
 def test_loading_imports_no_tensorflow_and_prints_nothing(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,20 @@ def test_train_and_test_are_read_from_their_own_folders(root):
 
     assert len(load(config(root), "train")) == 2
     assert load(config(root), "test").labels.tolist() == [[0], [1], [1]]
+
+
+def test_a_folder_takes_a_taxonomy_of_its_own_classes(root, tmp_path_factory):
+    put(root, {f"{split}/carp/1.png": GREY for split in ("train", "test")})
+    file = tmp_path_factory.mktemp("taxonomy") / "animals.json"
+    ancestors = {"dog": ["mammal"], "cat": ["mammal"], "carp": ["fish"]}
+    fields = {"schema": 1, "kind": "taxonomy", "dataset": "animals", "source": "by hand"}
+    file.write_text(json.dumps({**fields, "levels": ["class", "kind"], "ancestors": ancestors}))
+
+    dataset = load(config(root, taxonomy=str(file)), "train")
+
+    assert dataset.class_names == ("carp", "cat", "dog")
+    assert dataset.coarse_names == (("fish", "mammal"),)
+    assert dataset.labels.tolist() == [[0, 0], [1, 1], [2, 1]]
 
 
 def palette():

@@ -15,8 +15,10 @@ from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.urnet.random_drop import RandomDrop, keep_logits, uniforms_of
 from jax_elastic.elastic.urnet.soft import URNetSoft
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.accuracy import confidence_interval, draws_interval
 from jax_elastic.evaluation.cost import CostModel
-from jax_elastic.evaluation.evaluate import Evaluator, confidence_interval, draws_interval, usage
+from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.evaluation.usage import usage
 from jax_elastic.subnet import FULL, Subnet
 
 # Pixels arrive as they are, divided by 255.
@@ -387,3 +389,89 @@ def test_hits_and_macs_are_given_image_by_image():
     np.testing.assert_array_equal(
         evaluation.macs, [cost.fixed + cost.gates + GATES @ np.array(cost.blocks)]
     )
+
+
+# Networks of several label levels
+
+TWO_LEVELS = Toy(coarse=20)
+
+
+def of_two_levels(answers, labels, coarse=20):
+    """Images that tell `predict_levels` both answers; `answers` and `labels` are (N, 2)."""
+    images = np.zeros((len(answers), 8, 8, 1), np.uint8)
+    images[:, 0, :2, 0] = answers
+    names = (tuple(map(str, range(10))), tuple(map(str, range(coarse))))
+    own = {"level_names": ("kind", "order"), "coarse_names": names[1:], "taxonomy": "by hand"}
+    return Dataset("hand", images, np.array(labels, np.int32), (10, coarse), names[0], **own)
+
+
+def predict_levels(variables, images, subnets, budget, keys=None):
+    """Reads both classes off the images; classes further away are less likely."""
+    pixels = jnp.round(images[:, 0, :2, 0] * 255)
+    logits = [-jnp.abs(jnp.arange(n) - pixels[:, [d]] + 0.1) for d, n in enumerate((10, 20))]
+    return tuple(Prediction(tuple(logits)) for _ in subnets)
+
+
+BOTH = of_two_levels([(1, 5), (2, 5), (3, 7)], [(1, 5), (1, 5), (4, 9)])
+
+
+@pytest.mark.parametrize("batch_size", [2, 3], ids=lambda b: f"batch={b}")
+def test_every_operating_point_has_a_row_for_each_label_level(batch_size):
+    found = evaluate(TWO_LEVELS, BOTH, predict_levels, batch_size=batch_size)
+    assert [
+        (row["subnet"], row["level"], row["level_name"], row["n"], row["top1"], row["top1_ci95"])
+        for row in found.rows
+    ] == [
+        (subnet, level, name, 3, hits / 3, confidence_interval(hits, 3))
+        for subnet in ("depth:1", "depth:2")
+        for level, name, hits in ((0, "kind", 1), (1, "order", 2))
+    ]
+    assert [top1.tolist() for top1 in found.top1] == [[1, 0, 0], [1, 1, 0]] * 2
+    costs = [CostModel(TWO_LEVELS, (8, 8, 1)).cost(subnet).full for subnet in (SHALLOW, DEEP)]
+    assert [row["macs_mean"] for row in found.rows] == [costs[0]] * 2 + [costs[1]] * 2
+
+
+def test_top5_is_reported_at_the_levels_that_have_twenty_classes():
+    fine, coarse = evaluate(TWO_LEVELS, BOTH, predict_levels, subnets=[DEEP]).rows
+    assert "top5" not in fine
+    assert coarse["top5"] == 1
+
+
+def test_the_finest_level_of_an_evaluation_keeps_what_belongs_to_its_rows():
+    found = evaluate(TWO_LEVELS, BOTH, predict_levels)
+    finest = found.at_finest()
+    assert [(row["subnet"], row["level"]) for row in finest.rows] == [
+        ("depth:1", 0),
+        ("depth:2", 0),
+    ]
+    assert [top1.tolist() for top1 in finest.top1] == [[1, 0, 0]] * 2
+    assert len(finest.macs) == len(finest.opened) == len(finest.stages) == 2
+
+
+def test_rows_of_a_network_of_one_level_do_not_speak_of_levels():
+    evaluation = evaluate(PLAIN, dataset([0], [0]))
+    assert list(evaluation.rows[0]) == [
+        *("subnet", "n", "top1", "top1_ci95", "macs_mean", "macs_std", "asked"),
+        *usage(None, None),
+    ]
+    assert evaluation.at_finest() == evaluation
+
+
+def test_a_split_without_the_networks_label_levels_is_refused_before_any_work():
+    with pytest.raises(UsageError, match=r"2 label levels, .* hand has one without a taxonomy"):
+        Evaluator(TWO_LEVELS, dataset([0], [0]), AS_IT_IS)
+    with pytest.raises(
+        UsageError, match=r"has \(10, 20\) classes, hand has \(10, 3\): kind, order"
+    ):
+        Evaluator(TWO_LEVELS, of_two_levels([(0, 0)], [(0, 0)], 3), AS_IT_IS)
+
+
+def test_logits_of_a_coarse_level_that_are_not_finite_are_refused():
+    def broken(variables, images, subnets, budget, keys=None):
+        size = len(images)
+        return tuple(
+            Prediction((jnp.zeros((size, 10)), jnp.full((size, 20), jnp.inf))) for _ in subnets
+        )
+
+    with pytest.raises(UsageError, match="logits are not finite"):
+        evaluate(TWO_LEVELS, BOTH, broken)

@@ -1,5 +1,7 @@
 """Figures of single images: which images are chosen, and what is said of them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from matplotlib.text import Text
@@ -144,6 +146,18 @@ def test_random_gates_say_nothing_of_single_images():
     figures = draw_run(found, dataset(), "toy")
     assert "class_extremes" not in figures and "right_then_wrong" not in figures
     assert "toy, means of 10 draws" in texts(figures["per_image_usage"])
+
+
+def test_of_several_label_levels_the_finest_is_drawn():
+    fine = evaluation((0.3, 0.5, 0.9), [[0] * 6, [0] * 6, [1] * 6], level=0, level_name="class")
+    coarse = evaluation((0.3, 0.5, 0.9), [[1] * 6] * 3, level=1, level_name="kind", achieved=0.9)
+    names = [field.name for field in dataclasses.fields(Evaluation)]
+    both = Evaluation(*(getattr(fine, name) + getattr(coarse, name) for name in names))
+
+    figures, alone = draw_run(both, dataset(), "toy"), draw_run(fine, dataset(), "toy")
+
+    assert list(figures) == list(alone)
+    assert [texts(figure) for figure in figures.values()] == [texts(f) for f in alone.values()]
 
 
 def test_a_run_without_gates_has_accuracy_against_macs_alone():

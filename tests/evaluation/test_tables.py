@@ -71,6 +71,16 @@ def test_random_draws_and_weighted_blocks_have_columns_of_their_own():
     ]
 
 
+def test_label_levels_have_a_column_beside_the_accuracy():
+    row = {"subnet": "width:1", "level": 0, "level_name": "class", "top1": 0.5}
+    coarse = {**row, "level": 1, "level_name": "superclass", "top1": 0.75}
+    assert format_table([row, coarse]).splitlines() == [
+        "subnet   level        top-1",
+        "width:1  class       50.0 %",
+        "width:1  superclass  75.0 %",
+    ]
+
+
 def test_own_columns_are_taken_as_given():
     columns = (Column("form", "form", left=True), Column("ratio", "time / dense", "{:.2f}".format))
     assert format_table([{"form": "masked", "ratio": 1.016}, {"form": "dense"}], columns) == (

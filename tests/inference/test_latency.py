@@ -1,11 +1,13 @@
 """Latency tables: what is timed, counted and said. No test looks at how long anything takes."""
 
+import dataclasses
 import itertools
 import logging
 
 import jax
 import numpy as np
 import pytest
+from toy import WIDTH, Toy
 from warm import SMALL, warmed, with_gate_logits
 
 from jax_elastic.data.augment import normalise
@@ -96,6 +98,23 @@ def test_accuracy_and_usage_are_the_evaluators_on_the_whole_split(table, variabl
         for key in ("top1", "top1_ci95", "achieved", "n"):
             assert {row[key] for row in own} == {of_split[key]}
     assert {row["achieved"] for row in table if row["dense"]} == {1.0}
+
+
+def test_accuracy_is_that_of_the_finest_label_level():
+    network, shallow = Toy(coarse=2), Subnet("depth", (1,))
+    digits = {"classes": (10, 2), "taxonomy": "by hand", "level_names": ("class", "half")}
+    labels = np.stack([np.arange(7), np.arange(7) > 3], -1).astype(np.int32)
+    split = dataclasses.replace(SPLIT, labels=labels, **digits)
+    cases = plan(network, [3], [shallow], engines=["masked"])
+    variables = jax.tree.map(np.asarray, warmed(Toy()))
+    first = {"kernel": np.zeros((WIDTH, 2), np.float32), "bias": np.float32([9, 0])}
+    variables["params"]["head"]["coarse"] = first  # its answer, always
+    fine, coarse = Evaluator(network, split, DATA, [shallow])(variables).rows
+
+    rows = measure(network, variables, split, DATA, cases, 1, squares())
+
+    assert coarse["top1"] == 4 / 7 != fine["top1"]
+    assert {row["top1"] for row in rows if row["subnet"] == "depth:1"} == {fine["top1"]}
 
 
 def decided(variables, logits=(1, -1, 1, 1, -1)):

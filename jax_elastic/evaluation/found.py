@@ -1,0 +1,91 @@
+"""What an evaluation reads of each image: hits at every label level, gates, choices, weights."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from jax_elastic.elastic.family import Array, Prediction
+from jax_elastic.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What was read of each image, (n, ...), or after `stack` of each draw, (draws, n, ...).
+
+    Attributes:
+      top1: whether the likeliest class was right, at each label level: (levels,).
+      top5: whether one of the five likeliest was: (levels,).
+      opened: which blocks were open: (N,); None without gates.
+      choice: index into `Family.candidates`: (); None where nothing is chosen.
+      weights: what blocks were multiplied by: (N,); None where they are taken whole.
+    """
+
+    top1: npt.NDArray[np.bool_]
+    top5: npt.NDArray[np.bool_]
+    opened: npt.NDArray[np.bool_] | None
+    choice: npt.NDArray[np.int32] | None
+    weights: npt.NDArray[np.float32] | None
+
+    @staticmethod
+    def concatenate(parts: list["Found"]) -> "Found":
+        """Joins batches."""
+        return Found._join(parts, np.concatenate)
+
+    @staticmethod
+    def stack(parts: list["Found"]) -> "Found":
+        """Joins draws, along a new leading axis."""
+        return Found._join(parts, np.stack)
+
+    @staticmethod
+    def _join(parts: list["Found"], how: Callable[..., Any]) -> "Found":
+        def join(name: str) -> Any:
+            arrays = [getattr(part, name) for part in parts]
+            return None if arrays[0] is None else how(arrays)
+
+        return Found(**{field.name: join(field.name) for field in dataclasses.fields(Found)})
+
+
+def read(
+    prediction: Prediction,
+    labels: npt.NDArray[np.int32],
+    there: npt.NDArray[np.bool_],
+    levels: int,
+) -> Found:
+    """What a prediction says of the images of a batch.
+
+    Args:
+      prediction: of B images.
+      labels: (B, at least `levels`).
+      there: (B,) False for padding, which is left out.
+      levels: label levels of the network.
+
+    Raises:
+      UsageError: the logits are not finite.
+    """
+    found = [_right(prediction.logits[d], labels[:, d], there) for d in range(levels)]
+    gates, choice, weights = prediction.gates, prediction.choice, prediction.weights
+    return Found(
+        top1=np.stack([right[:, 0] for right in found], -1),
+        top5=np.stack([right.any(1) for right in found], -1),
+        opened=None if gates is None else np.asarray(gates)[there] >= 0,
+        choice=None if choice is None else np.asarray(choice)[there],
+        weights=None if weights is None else np.asarray(weights)[there],
+    )
+
+
+def _right(
+    logits: Array, labels: npt.NDArray[np.int32], there: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """(n, up to 5) whether the label is the likeliest class, the second, ..."""
+    values = np.asarray(logits, np.float64)[there]
+    if not np.isfinite(values).all():
+        raise UsageError(
+            "the network's logits are not finite, so its accuracy means nothing",
+            next_step="look at how its training ended",
+        )
+    best = np.argsort(-values, axis=-1, kind="stable")[:, :5]
+    right: npt.NDArray[np.bool_] = best == labels[there, None]
+    return right
