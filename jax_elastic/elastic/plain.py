@@ -14,6 +14,7 @@ import numpy as np
 from jax_elastic.backbones.blocks import BLOCKS, ResidualBlock
 from jax_elastic.backbones.resnet import ResNet, ResNetModule
 from jax_elastic.elastic.family import (
+    STATIC_FORMS,
     Array,
     Aux,
     Batch,
@@ -100,7 +101,7 @@ class Plain:
     @property
     def forms(self) -> frozenset[str]:
         """See `Family`."""
-        return frozenset({"sliced", "scan_switch"})
+        return STATIC_FORMS
 
     @property
     def candidates(self) -> tuple[Subnet, ...]:
