@@ -184,7 +184,9 @@ def test_what_programs_per_draw_return_lies_on_all_devices():
     assert eight.program.update._cache_size() == 1
 
 
-def test_no_program_per_draw_is_compiled_while_the_clock_runs(tmp_path, monkeypatch):
+def test_no_program_per_draw_is_compiled_while_the_clock_runs_also_not_after_a_restart(
+    tmp_path, monkeypatch
+):
     calls = []
 
     def watched(*arguments):
@@ -200,9 +202,11 @@ def test_no_program_per_draw_is_compiled_while_the_clock_runs(tmp_path, monkeypa
         return call
 
     monkeypatch.setattr(loop, "make_program", watched)
+    with pytest.raises(Stopped):
+        run(experiment("host", PHASE, SECOND), tmp_path, stop=lambda: True)
     run(experiment("host", PHASE, SECOND), tmp_path)
-    # Once in each of two phases.
-    assert [after for n, _, after in calls if n == 0] == [[1, 2, 1, 1]] * 2
+    # Once in each of two phases, and once after the restart.
+    assert [after for n, _, after in calls if n == 0] == [[1, 2, 1, 1]] * 3
     steps = [(before, after) for n, before, after in calls if n]
     assert sum(n for n, _, _ in calls) == 2 * STEPS
     assert all(before == after for before, after in steps)
