@@ -31,7 +31,7 @@ from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import Column, format_table
 from jax_elastic.inference.timing import Floats
 from jax_elastic.training.experiment import Experiment
-from jax_elastic.training.step import make_chunk
+from jax_elastic.training.program import make_program
 
 DEPTHS = (20, 110)
 CACHES = ("cold", "warm")
@@ -70,7 +70,7 @@ def compile_seconds(experiment: Experiment) -> float:
     work = prepare(experiment, "base", STEPS)
     state = jax.block_until_ready(work.begin())
     begun = time.perf_counter()
-    chunk = make_chunk(work.step, experiment.data, experiment.network.classes, work.mesh)
+    chunk = make_program(experiment, work.span, work.mesh)
     _, losses, _ = chunk(state, work.arrays, work.ids, work.draws, np.int32(0))
     losses.block_until_ready()
     return time.perf_counter() - begun

@@ -13,10 +13,13 @@ from jax.sharding import Mesh
 from jax_elastic.data.augment import make_batch
 from jax_elastic.elastic.family import Batch
 from jax_elastic.training.experiment import Experiment
+from jax_elastic.training.feed import of_dispatch
 from jax_elastic.training.mesh import check_batch_size, make_mesh, replicated, sharded
 from jax_elastic.training.phases import Span, make_optimizer, spans
+from jax_elastic.training.program import make_program
 from jax_elastic.training.state import TrainState
-from jax_elastic.training.step import Draws, Step, make_chunk, make_step
+from jax_elastic.training.step import Step, make_step
+from jax_elastic.training.sum_of_grads import Draws
 from jax_elastic.training.trainable import partition
 
 Run = Callable[[], object]
@@ -33,7 +36,7 @@ class Work(NamedTuple):
       step: one step of it.
       arrays: images uint8 (1024, H, W, C) and labels on the devices.
       ids: int32 (steps, batch), the images of each step.
-      draws: of each step, leading axis `steps`.
+      draws: of each step the same, see `of_dispatch`.
     """
 
     experiment: Experiment
@@ -42,7 +45,7 @@ class Work(NamedTuple):
     step: Step
     arrays: dict[str, jax.Array]
     ids: jax.Array
-    draws: Draws
+    draws: Draws | tuple[Draws, ...]
 
     def begin(self) -> TrainState:
         """A fresh state, placed as a dispatch leaves it, or the second one would compile again."""
@@ -78,14 +81,14 @@ def prepare(experiment: Experiment, phase: str, steps: int, devices: int = 1) ->
         make_step(experiment.network, span.phase, make_optimizer(span), experiment.form),
         jax.device_put(arrays, replicated(mesh)),
         jax.device_put(ids, sharded(mesh, axis=1)),
-        jax.tree.map(lambda leaf: np.stack([leaf] * steps), draws),
+        of_dispatch([draws] * steps, steps, experiment.form, experiment.network.subnets).draws,
     )
 
 
 def dispatches(experiment: Experiment, phase: str, steps: int, devices: int = 1) -> Run:
     """One dispatch of `steps` steps that gathers and augments its images, as the loop's does."""
     work = prepare(experiment, phase, steps, devices)
-    chunk = make_chunk(work.step, experiment.data, experiment.network.classes, work.mesh)
+    chunk = make_program(experiment, work.span, work.mesh)
     held: list[Any] = [work.begin()]
 
     def once() -> None:

@@ -13,7 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_elastic.elastic.family import Aux, Draw, Prediction, Segment
+from jax_elastic.elastic.family import (
+    STATIC_FORMS,
+    TRACED_FORMS,
+    Aux,
+    Draw,
+    Prediction,
+    Segment,
+)
 from jax_elastic.elastic.losses import cross_entropy, masked_mean
 from jax_elastic.elastic.plain import classification
 from jax_elastic.elastic.segments import Take
@@ -69,8 +76,12 @@ class Net(nn.Module):
 
     @nn.compact
     def __call__(self, images, bn, depth):
+        """`depth` is 1 or 2; where it is traced, the block is computed and may not be taken."""
         x, gates = Stem(2, name="stem")(images, bn, depth - 1), None
-        if depth == 2:
+        if not isinstance(depth, int):
+            deep, gates = Block(name="block")(x)
+            x = jnp.where(depth == 2, deep, x)
+        elif depth == 2:
             x, gates = Block(name="block")(x)
         return Head(self.coarse, name="head")(x, bn), gates
 
@@ -127,7 +138,7 @@ class Toy:
     coarse: int = 0
 
     subnets = Space("depth", ((1, 2),))
-    forms = frozenset({"sliced", "scan_switch"})
+    forms = STATIC_FORMS | TRACED_FORMS
     candidates = ()
     objectives = ("shallow", "both")
     budgets = ()
@@ -161,10 +172,13 @@ class Toy:
 
     def loss(self, variables, batch, draw, key, objective, bn):
         images = batch["image"].astype(self.dtype)
-        # Noise makes a wrong key, or one shared by two slots, visible.
-        noise = 0.01 * jax.random.normal(key, images.shape, jnp.float32)
+        # Noise makes a wrong key, or one shared by two slots, visible. Coins have no rounding
+        # that could be another in another program.
+        coins = jax.random.bernoulli(key, jnp.float32(0.5), images.shape)
+        noise = 0.01 * coins.astype(images.dtype)
+        depth = int(draw.subnet.value[0]) if draw.subnet else draw.where[0] + 1
         (logits, _), sown = self.net.apply(
-            variables, images + noise, bn, int(draw.subnet.value[0]), mutable=["moments"]
+            variables, images + noise, bn, depth, mutable=["moments"]
         )
         value, sums = classification(logits[0] / draw.values["temperature"], batch)
         for further, targets in zip(logits[1:], batch["targets"][1:], strict=True):

@@ -17,7 +17,11 @@ from jax_elastic.subnet import Space, Subnet
 Array = jax.Array
 PyTree = Any
 BNMode = Literal["batch", "running"]
-Form = Literal["sliced", "scan_switch"]
+Form = Literal["sliced", "scan_switch", "host", "scan", "vmap"]
+STATIC_FORMS: frozenset[str] = frozenset({"sliced", "scan_switch", "host"})
+"""Forms in which a loss is given `Draw.subnet`: every family has them."""
+TRACED_FORMS: frozenset[str] = frozenset({"scan", "vmap"})
+"""Forms in which it is given `Draw.where` instead: of families whose loss reads coordinates."""
 Role = Literal["fixed", "gated", "plan"]
 Carry = dict[str, Any]
 
@@ -173,7 +177,7 @@ class Family(Protocol):
 
     @property
     def forms(self) -> frozenset[str]:
-        """The forms of `sum_of_grads` that this family's loss supports."""
+        """The forms of `sum_of_grads` that this family's loss supports; `STATIC_FORMS` at least."""
         ...
 
     @property

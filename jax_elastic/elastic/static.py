@@ -6,7 +6,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jax_elastic.elastic.family import Array, Aux, PyTree, Variables
+from jax_elastic.elastic.family import STATIC_FORMS, Array, Aux, PyTree, Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.layers import norm
 from jax_elastic.subnet import Space, Subnet
@@ -40,7 +40,7 @@ class Static(abc.ABC):
     @property
     def forms(self) -> frozenset[str]:
         """See `Family`."""
-        return frozenset({"sliced", "scan_switch"})
+        return STATIC_FORMS
 
     @property
     def candidates(self) -> tuple[Subnet, ...]:

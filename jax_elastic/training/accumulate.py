@@ -1,16 +1,12 @@
 """Gradients of a batch taken part by part: the memory of one part, the step of the whole."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jax_elastic.elastic.family import Array, Aux, Batch
-from jax_elastic.training.sum_of_grads import add_up
-
-PyTree = Any
-Found = tuple[tuple[Array, Aux], PyTree]
+from jax_elastic.elastic.family import Array, Batch
+from jax_elastic.training.sum_of_grads import Found, add_up
 
 
 def accumulate(grads: Callable[[Batch, Array], Found], batch: Batch, key: Array, n: int) -> Found:

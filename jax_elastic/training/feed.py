@@ -4,6 +4,7 @@ All of it is a function of (seed, step), so a restarted run is fed what the firs
 been.
 """
 
+import itertools
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -14,12 +15,57 @@ from jax.sharding import Mesh
 from jax_elastic import rng
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.order import batch_ids
-from jax_elastic.elastic.family import Draw
+from jax_elastic.elastic.family import Draw, Form
+from jax_elastic.subnet import Space
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.mesh import put, replicated, sharded
 from jax_elastic.training.phases import Span
-from jax_elastic.training.step import Draws
-from jax_elastic.training.sum_of_grads import stack_draws
+from jax_elastic.training.sum_of_grads import Draws, given
+
+
+class Drawn(NamedTuple):
+    """The draws of one dispatch of k steps at most.
+
+    Attributes:
+      draws: with leading axis k, rows from n on are padding; of `host` one tuple per step.
+      n: for how many steps they are.
+      programs: what has to be compiled for them: the static parts; hashable.
+    """
+
+    draws: Draws | tuple[Draws, ...]
+    n: int
+    programs: frozenset[Any]
+
+
+def of_dispatch(steps: Iterable[tuple[Draw, ...]], k: int, form: Form, space: Space) -> Drawn:
+    """The draws of as many steps as go into one dispatch.
+
+    One program reads draws of one structure, so there a dispatch ends where the structure
+    changes; `host` has a program per draw and goes on.
+
+    Args:
+      steps: the static draws of each step, k steps at most; read as far as to the first that
+        is not taken.
+      k: steps that are made room for.
+      form: see `sum_of_grads`.
+      space: the operating points.
+    """
+    if form == "host":
+        each = tuple(steps)
+        programs = frozenset(_program(draw) for draws in each for draw in draws)
+        return Drawn(each, len(each), programs)
+    rows = (given(draws, form, space) for draws in steps)
+    _, alike = next(itertools.groupby(rows, _program))
+    taken = list(alike)
+    padded = taken + [taken[-1]] * (k - len(taken))
+    stacked: Draws = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
+    return Drawn(stacked, len(taken), frozenset({_program(taken[0])}))
+
+
+def _program(draws: Draws | Draw) -> Any:
+    """What draws have to have in common to be given to one compiled program; hashable."""
+    leaves, structure = jax.tree.flatten(draws)
+    return structure, tuple(np.shape(leaf) for leaf in leaves)
 
 
 class Portion(NamedTuple):
@@ -28,18 +74,15 @@ class Portion(NamedTuple):
     Attributes:
       ids: int32 (k, B), the images of each step, spread over the devices: each gathers its share
         of a batch, and a process hands its own devices no others.
-      draws: with leading axis k.
+      draws: see `Drawn`.
       n: how many steps it does; the rows from there on are padding.
+      programs: see `Drawn`.
     """
 
     ids: jax.Array
-    draws: Draws
+    draws: Draws | tuple[Draws, ...]
     n: int
-
-    @property
-    def structure(self) -> Any:
-        """What the compiled program depends on: the static part of the draws; hashable."""
-        return _structure(self.draws)
+    programs: frozenset[Any]
 
 
 class Feed:
@@ -65,22 +108,16 @@ class Feed:
     def portion(self, span: Span, step: int) -> Portion:
         """What the dispatch that begins at a step of a phase reads.
 
-        It ends at the next boundary of any kind, or where the draws' structure changes.
+        It ends at the next boundary of any kind, or where `of_dispatch` ends it.
         """
-        k = self._experiment.steps_per_dispatch
-        draws: list[Draws] = []
-        for s in range(step, self._boundary(span, step)):
-            draw = self._draw(span, s)
-            if draws and _structure(draw) != _structure(draws[0]):
-                break
-            draws.append(draw)
-        n = len(draws)
-        padded = draws + [draws[-1]] * (k - n)
-        stacked: Draws = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
+        experiment = self._experiment
+        k, space = experiment.steps_per_dispatch, experiment.network.subnets
+        steps = (self._draw(span, s) for s in range(step, self._boundary(span, step)))
+        draws, n, programs = of_dispatch(steps, k, experiment.form, space)
         ids = np.zeros((k, span.phase.batch_size), np.int32)
         for i in range(n):
             ids[i] = self._ids(span, step + i)
-        return Portion(put(ids, sharded(self._mesh, axis=1)), stacked, n)
+        return Portion(put(ids, sharded(self._mesh, axis=1)), draws, n, programs)
 
     def _boundary(self, span: Span, step: int) -> int:
         """The first step after `step` before which the dispatch has to end."""
@@ -94,14 +131,6 @@ class Feed:
         seed, batch = self._experiment.seed, span.phase.batch_size
         return batch_ids(seed, span.index, step - span.start, self._size, batch)
 
-    def _draw(self, span: Span, step: int) -> Draws:
-        experiment = self._experiment
-        generator = rng.host(experiment.seed, rng.Stream.DRAWS, step)
-        draws: tuple[Draw, ...] = experiment.network.draws(generator, span.when(step))
-        if experiment.form == "sliced":
-            return draws
-        return stack_draws(draws, experiment.network.subnets)
-
-
-def _structure(draws: Draws) -> Any:
-    return jax.tree.structure(draws)
+    def _draw(self, span: Span, step: int) -> tuple[Draw, ...]:
+        generator = rng.host(self._experiment.seed, rng.Stream.DRAWS, step)
+        return self._experiment.network.draws(generator, span.when(step))

@@ -31,9 +31,10 @@ from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Span, make_optimizer, spans
 from jax_elastic.training.processes import agree, any_of, is_first, say, silent
 from jax_elastic.training.profiling import Profiler, step_range
+from jax_elastic.training.program import make_program
 from jax_elastic.training.saves import Progress, Saves
 from jax_elastic.training.state import TrainState
-from jax_elastic.training.step import Chunk, Sums, make_chunk, make_step
+from jax_elastic.training.step import Chunk, Sums
 from jax_elastic.training.stop import Stop, Stopped
 from jax_elastic.training.trainable import matches, partition
 from jax_elastic.training.validation import Validate, Validation
@@ -190,17 +191,17 @@ class _Run:
 
     def phase(self, span: Span, state: TrainState) -> TrainState:
         """Trains one phase to its end, or to that of patience."""
-        chunk = self._program(span)
+        chunk = make_program(self.experiment, span, self.mesh)
         good = self.saves.finished
         log = Log(self.metrics, self.report, span, self.spans[-1], good, self.clock)
-        compiled = set()
+        compiled: frozenset[object] = frozenset()
         step = int(state.step)
         while step < span.stop and not self.validation.patience_ended:
             portion = self.feed.portion(span, step)
-            if portion.structure not in compiled:
+            if portion.programs - compiled:
                 log.drain()
                 state = self._compile(chunk, state, portion)
-                compiled.add(portion.structure)
+                compiled |= portion.programs
             if self.profiler.turns(step):
                 log.drain()
                 self.profiler.turn()
@@ -225,12 +226,6 @@ class _Run:
 
     def _progress(self, span: Span, step: int) -> Progress:
         return Progress(step, span.index, self.clock.seconds, self.validation.best)
-
-    def _program(self, span: Span) -> Chunk:
-        experiment, optimizer = self.experiment, make_optimizer(span)
-        network, form, decay = experiment.network, experiment.form, experiment.ema_decay
-        step = make_step(network, span.phase, optimizer, form, decay, span.start)
-        return make_chunk(step, experiment.data, experiment.network.classes, self.mesh)
 
     def _compile(self, chunk: Chunk, state: TrainState, portion: Portion) -> TrainState:
         """Compiles by doing no step: the state, handed back bit for bit, once that is done."""

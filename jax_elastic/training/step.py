@@ -1,4 +1,4 @@
-"""One training step, and several of them in one dispatch."""
+"""One training step, its two halves, and several steps in one dispatch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,18 +14,20 @@ from jax_elastic import rng
 from jax_elastic.data.augment import make_batch
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.elastic.family import Array, Aux, Batch, Draw, Family, Form
-from jax_elastic.training.accumulate import Found, accumulate
+from jax_elastic.training.accumulate import accumulate
 from jax_elastic.training.ema import moving_average
 from jax_elastic.training.mesh import replicated, sharded
 from jax_elastic.training.phases import Phase
 from jax_elastic.training.state import TrainState
-from jax_elastic.training.sum_of_grads import sum_of_grads
+from jax_elastic.training.sum_of_grads import Draws, Found, sum_of_grads
 from jax_elastic.training.trainable import merge, partition
 
 PyTree = Any
-Draws = tuple[Draw, ...] | Draw
 Sums = dict[str, tuple[Array, Array]]
 Step = Callable[[TrainState, Batch, Draws], tuple[TrainState, Sums]]
+Gradients = Callable[[TrainState, Batch, Draws, int | Array], Found]
+Update = Callable[[TrainState, Found], tuple[TrainState, Sums]]
+BatchAt = Callable[[dict[str, Array], Array, TrainState], Batch]
 Chunk = Callable[..., tuple[TrainState, Array, Sums]]
 
 
@@ -43,17 +45,32 @@ def make_step(
     family's loss reports and ``loss``, the sum over draws. A moving average that the state has is
     moved by `ema_decay`; the phase begins at step `start` of the run.
     """
+    gradients = make_gradients(family, phase, form)
+    update = make_update(family, phase, optimizer, ema_decay, start)
 
     def step(state: TrainState, batch: Batch, draws: Draws) -> tuple[TrainState, Sums]:
+        return update(state, gradients(state, batch, draws, 0))
+
+    return step
+
+
+def make_gradients(family: Family, phase: Phase, form: Form) -> Gradients:
+    """The first half of a step: (state, batch, draws, first) -> loss, aux and gradients; pure.
+
+    `first` int32 () is the place of the first draw among those of the step, for keys. Neither
+    optimizer state nor moving average of `state` is read.
+    """
+
+    def gradients(state: TrainState, batch: Batch, draws: Draws, first: int | Array) -> Found:
         trainable, frozen = partition(state.params, phase.trainable)
 
-        def grads(batch: Batch, key: Array) -> Found:
+        def of_part(batch: Batch, key: Array) -> Found:
             def loss(params: PyTree, draw: Draw, slot: Array) -> tuple[Array, Aux]:
                 return family.loss(
                     {"params": merge(params, frozen), "stats": state.stats},
                     batch,
                     draw,
-                    jax.random.fold_in(key, slot),
+                    jax.random.fold_in(key, first + slot),
                     phase.objective,
                     phase.bn,
                 )
@@ -61,9 +78,23 @@ def make_step(
             return sum_of_grads(loss, trainable, draws, form, family.subnets)
 
         key = rng.device(state.seed, rng.Stream.LOSS, state.step)
-        (value, aux), total = accumulate(
-            grads, _smooth(batch, phase.label_smoothing), key, phase.accumulate
-        )
+        return accumulate(of_part, _smooth(batch, phase.label_smoothing), key, phase.accumulate)
+
+    return gradients
+
+
+def make_update(
+    family: Family,
+    phase: Phase,
+    optimizer: optax.GradientTransformation,
+    ema_decay: float,
+    start: int,
+) -> Update:
+    """The second half of a step: (state, what the first half found) -> (state, sums); pure."""
+
+    def update(state: TrainState, found: Found) -> tuple[TrainState, Sums]:
+        (value, aux), total = found
+        trainable, frozen = partition(state.params, phase.trainable)
         updates, opt_state = optimizer.update(total, state.opt_state, trainable)
         new = state._replace(
             params=merge(optax.apply_updates(trainable, updates), frozen),
@@ -76,7 +107,7 @@ def make_step(
             new = new._replace(ema=moved)
         return new, {**aux.sums, "loss": (value, jnp.ones_like(value))}
 
-    return step
+    return update
 
 
 def _smooth(batch: Batch, amount: float) -> Batch:
@@ -85,6 +116,21 @@ def _smooth(batch: Batch, amount: float) -> Batch:
         return batch
     targets = tuple(optax.smooth_labels(level, amount) for level in batch["targets"])
     return {**batch, "targets": targets}
+
+
+def make_batch_at(data: DataConfig, classes: tuple[int, ...], mesh: Mesh) -> BatchAt:
+    """(arrays, ids, state) -> the images of the step that a state is at, spread over the devices.
+
+    Pure. `arrays` and `ids` int32 (B,) are those of `make_batch`.
+    """
+
+    def batch_at(arrays: dict[str, Array], ids: Array, state: TrainState) -> Batch:
+        key = rng.device(state.seed, rng.Stream.AUGMENT, state.step)
+        batch = make_batch(arrays["image"], arrays["labels"], ids, key, data, classes)
+        constrain = partial(lax.with_sharding_constraint, shardings=sharded(mesh))
+        return jax.tree.map(constrain, batch)  # type: ignore[no-any-return]
+
+    return batch_at
 
 
 def make_chunk(step: Step, data: DataConfig, classes: tuple[int, ...], mesh: Mesh) -> Chunk:
@@ -96,12 +142,7 @@ def make_chunk(step: Step, data: DataConfig, classes: tuple[int, ...], mesh: Mes
       `draws` have leading axis k; rows from n on are padding, so that a short chunk compiles
       nothing. `losses` (k,) is 0 from n on; `sums` are over the n steps. `state` is donated.
     """
-
-    def batch_at(arrays: dict[str, Array], ids: Array, state: TrainState) -> Batch:
-        key = rng.device(state.seed, rng.Stream.AUGMENT, state.step)
-        batch = make_batch(arrays["image"], arrays["labels"], ids, key, data, classes)
-        constrain = partial(lax.with_sharding_constraint, shardings=sharded(mesh))
-        return jax.tree.map(constrain, batch)  # type: ignore[no-any-return]
+    batch_at = make_batch_at(data, classes, mesh)
 
     @partial(jax.jit, donate_argnums=0, out_shardings=replicated(mesh))
     def chunk(

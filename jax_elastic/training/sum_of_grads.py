@@ -14,58 +14,89 @@ import numpy as np
 from jax import lax
 
 from jax_elastic.elastic.family import Aux, Draw, Form
-from jax_elastic.subnet import Space
+from jax_elastic.subnet import Space, Subnet
 
 Array = jax.Array
 PyTree = Any
+Draws = tuple[Draw, ...] | Draw
 Loss = Callable[[PyTree, Draw, Array], tuple[Array, Aux]]
+Found = tuple[tuple[Array, Aux], PyTree]
+_Gradient = Callable[[PyTree, Draw, Array], Found]
 
 
-def sum_of_grads(
-    loss: Loss, params: PyTree, draws: tuple[Draw, ...] | Draw, form: Form, space: Space
-) -> tuple[tuple[Array, Aux], PyTree]:
+def sum_of_grads(loss: Loss, params: PyTree, draws: Draws, form: Form, space: Space) -> Found:
     """Sums a loss, its aux and its gradients over draws.
 
     Args:
       loss: (params, draw, slot) -> (scalar, Aux); `slot` int32 () is the draw's place, for keys.
       params: what is differentiated.
-      draws: `sliced`: a tuple of static draws. `scan_switch`: one `Draw` stacked by
-        `stack_draws`, with `where` int32 (J, dims).
+      draws: of one step, as `given` hands them to the form.
       form: `sliced` unrolls the draws, each an exact slice of the network. `scan_switch` scans
         over them with a `switch` over all of `space`, the gradient taken inside the branch, so
-        one executable serves every combination; for small spaces.
+        one executable serves every combination; for small spaces. `scan` and `vmap` give the loss
+        traced coordinates, one draw after the other in the memory of one, or all at once.
+        `host` is `sliced` here; that each draw has a program of its own is `HostChunk`'s doing.
       space: the operating points.
 
     Returns:
       ((sum of losses, sum of Aux), sum of gradients).
     """
-    value_and_grad = jax.value_and_grad(loss, has_aux=True)
-    if form == "sliced":
-        assert isinstance(draws, tuple)
-        parts = (value_and_grad(params, draw, jnp.int32(j)) for j, draw in enumerate(draws))
+    gradient: _Gradient = jax.value_and_grad(loss, has_aux=True)
+    if isinstance(draws, tuple):
+        parts = (gradient(params, draw, jnp.int32(j)) for j, draw in enumerate(draws))
         return functools.reduce(_add, parts)
-    assert isinstance(draws, Draw)
-    return _scan_switch(value_and_grad, params, draws, space)
+    if form == "vmap":
+        return _vmapped(gradient, params, draws)
+    one = _switched(gradient, space) if form == "scan_switch" else gradient
+    return _scanned(one, params, draws)
 
 
-def _scan_switch(
-    value_and_grad: Callable[..., Any], params: PyTree, draws: Draw, space: Space
-) -> tuple[tuple[Array, Aux], PyTree]:
-    def branch(subnet: Any) -> Callable[..., Any]:
-        def run(params: PyTree, values: dict[str, Any], slot: Array) -> Any:
-            return value_and_grad(params, Draw(subnet, None, values), slot)
+def given(draws: tuple[Draw, ...], form: Form, space: Space) -> Draws:
+    """The draws of one step as a form takes them: static ones apart, traced ones as one."""
+    return draws if form in ("sliced", "host") else stack_draws(draws, space)
 
-        return run
+
+def stack_draws(draws: tuple[Draw, ...], space: Space) -> Draw:
+    """Static draws as one traced `Draw`: `where` int32 (J, dims), values with leading axis J."""
+    for draw in draws:
+        assert draw.subnet is not None
+    where = np.stack([space.coords(draw.subnet) for draw in draws if draw.subnet is not None])
+    values = jax.tree.map(lambda *leaves: np.stack(leaves), *(draw.values for draw in draws))
+    return Draw(None, where, values)
+
+
+def _scanned(gradient: _Gradient, params: PyTree, draws: Draw) -> Found:
+    """The sum over stacked draws; one gradient is all that outlives a draw."""
+    rows = (draws, _slots(draws))
+    return add_up(lambda draw, slot: gradient(params, draw, slot), rows)  # type: ignore[no-any-return]
+
+
+def _vmapped(gradient: _Gradient, params: PyTree, draws: Draw) -> Found:
+    """The sum over stacked draws, which are computed together."""
+    found = jax.vmap(gradient, in_axes=(None, 0, 0))(params, draws, _slots(draws))
+    # Or x64 mode would widen integers.
+    return jax.tree.map(lambda leaf: leaf.sum(0, dtype=leaf.dtype), found)  # type: ignore[no-any-return]
+
+
+def _switched(gradient: _Gradient, space: Space) -> _Gradient:
+    """The gradient of a traced draw, computed as that of the static one it stands for."""
+
+    def branch(subnet: Subnet) -> Callable[..., Found]:
+        return lambda params, values, slot: gradient(params, Draw(subnet, None, values), slot)
 
     branches = [branch(subnet) for subnet in space]
 
-    def one(draw: Draw, slot: Array) -> Any:
+    def one(params: PyTree, draw: Draw, slot: Array) -> Found:
         assert draw.where is not None
-        return lax.switch(space.index(draw.where), branches, params, draw.values, slot)
+        index = space.index(draw.where)
+        return lax.switch(index, branches, params, draw.values, slot)  # type: ignore[no-any-return]
 
+    return one
+
+
+def _slots(draws: Draw) -> Array:
     assert draws.where is not None
-    slots = jnp.arange(draws.where.shape[0], dtype=jnp.int32)
-    return add_up(one, (draws, slots))  # type: ignore[no-any-return]
+    return jnp.arange(draws.where.shape[0], dtype=jnp.int32)
 
 
 def add_up(one: Callable[..., Any], rows: tuple[PyTree, ...]) -> Any:
@@ -80,15 +111,6 @@ def add_up(one: Callable[..., Any], rows: tuple[PyTree, ...]) -> Any:
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     total, _ = lax.scan(lambda acc, row: (_add(acc, one(*row)), None), zeros, rows)
     return total
-
-
-def stack_draws(draws: tuple[Draw, ...], space: Space) -> Draw:
-    """Static draws as one traced `Draw`: `where` int32 (J, dims), values with leading axis J."""
-    for draw in draws:
-        assert draw.subnet is not None
-    where = np.stack([space.coords(draw.subnet) for draw in draws if draw.subnet is not None])
-    values = jax.tree.map(lambda *leaves: np.stack(leaves), *(draw.values for draw in draws))
-    return Draw(None, where, values)
 
 
 def _add(a: PyTree, b: PyTree) -> PyTree:

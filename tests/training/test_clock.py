@@ -14,7 +14,7 @@ from jax_elastic.training.clock import Clock
 from jax_elastic.training.experiment import Experiment, Runtime
 from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Phase
-from jax_elastic.training.step import make_chunk
+from jax_elastic.training.program import make_program
 from jax_elastic.training.stop import Stopped
 
 BATCH, DATA = 16, DataConfig()
@@ -63,7 +63,7 @@ def world(now, monkeypatch):
     """A world in which a step takes 1 second, a compilation 1000, a save or validation 100."""
 
     def slow_chunk(*arguments):
-        chunk = make_chunk(*arguments)
+        chunk = make_program(*arguments)
 
         def run(state, arrays, ids, draws, n):
             found = chunk(state, arrays, ids, draws, n)
@@ -78,7 +78,7 @@ def world(now, monkeypatch):
         now[0] += SLOW
         save(*arguments)
 
-    monkeypatch.setattr(loop, "make_chunk", slow_chunk)
+    monkeypatch.setattr(loop, "make_program", slow_chunk)
     monkeypatch.setattr(Checkpoints, "save", slow_save)
 
     def slow_validation(variables):
@@ -138,7 +138,7 @@ def calls(monkeypatch):
     calls = []
 
     def watched(*arguments):
-        chunk = make_chunk(*arguments)
+        chunk = make_program(*arguments)
 
         def run(state, *rest):
             before, hashed = chunk._cache_size(), tree_hash(state)
@@ -148,7 +148,7 @@ def calls(monkeypatch):
 
         return run
 
-    monkeypatch.setattr(loop, "make_chunk", watched)
+    monkeypatch.setattr(loop, "make_program", watched)
     return calls
 
 

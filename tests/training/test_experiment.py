@@ -8,6 +8,7 @@ import pytest
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.datasets import DataConfig
+from jax_elastic.elastic.family import TRACED_FORMS
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
@@ -92,7 +93,7 @@ def test_phases_keep_their_order():
         (["phases", 0, "optimizer"], "adamw", "one of 'sgd', 'adam'"),
         (["network", "beta"], "2", "config.network.beta is '2' (str)"),
         (["network", "backbone", "widht"], 4, "did you mean config.network.backbone.width?"),
-        (["form"], "host", "config.form is 'host'; one of 'sliced', 'scan_switch'"),
+        (["form"], "slice", "config.form is 'slice'; one of 'sliced', 'scan_switch', 'host'"),
         (["seed"], -1, "config.seed -1 is out of range"),
         (["seeds"], 1, "did you mean config.seed?"),
         (["steps_per_dispatch"], 0, "config.steps_per_dispatch 0 is below 1"),
@@ -123,12 +124,11 @@ def test_a_config_without_a_needed_part_is_refused_by_name(key):
         from_config(config)
 
 
-def test_a_form_that_the_network_does_not_have_is_refused():
-    class Fixed(Plain):
-        forms = frozenset({"sliced"})
-
-    with pytest.raises(UsageError, match=r"support config\.form 'scan_switch'; one of slic"):
-        dataclasses.replace(PLAIN, network=Fixed(), form="scan_switch")
+@pytest.mark.parametrize("form", sorted(TRACED_FORMS))
+def test_a_form_that_the_network_does_not_have_is_refused(form):
+    expected = rf"support config\.form '{form}'; one of host, scan_switch, sliced"
+    with pytest.raises(UsageError, match=expected):
+        dataclasses.replace(PLAIN, form=form)
 
 
 def test_two_phases_of_one_name_are_refused():

@@ -95,10 +95,10 @@ def test_draining_twice_reads_once(log):
 
 
 def test_the_loop_starts_a_dispatch_before_it_reads_the_one_before(tmp_path, monkeypatch):
-    events, make_chunk = [], loop.make_chunk
+    events, make_program = [], loop.make_program
 
     def recording(*arguments):
-        chunk = make_chunk(*arguments)
+        chunk = make_program(*arguments)
 
         def start(state, *rest):
             step, n = int(state.step), rest[-1]
@@ -110,7 +110,7 @@ def test_the_loop_starts_a_dispatch_before_it_reads_the_one_before(tmp_path, mon
 
         return start
 
-    monkeypatch.setattr(loop, "make_chunk", recording)
+    monkeypatch.setattr(loop, "make_program", recording)
     data = DataConfig()
     # One draw a step: two would have to be compiled in either order, and be waited for.
     phase = Phase("all", 8 * BATCH / len(load(data, "train")), "shallow", 0.1, batch_size=BATCH)

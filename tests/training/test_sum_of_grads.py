@@ -1,6 +1,7 @@
 """The forms of `sum_of_grads` are one function: loss, aux and gradients, in float64."""
 
 import dataclasses
+import functools
 
 import chex
 import families
@@ -10,11 +11,12 @@ import numpy as np
 import pytest
 from warm import cast, random_batch, some_draws, warmed
 
-from jax_elastic.training.sum_of_grads import stack_draws, sum_of_grads
+from jax_elastic.training.sum_of_grads import given, sum_of_grads
 from jax_elastic.training.trainable import merge, partition
 
 # Their loss is URNet's own (tests/elastic/urnet), as the objective `base` is the plain network's.
 LIKE_URNET = ("urnet_fixed", "urnet_soft")
+UNROLLED = {"sliced", "host"}
 # (family, objective, bn, what is trained): what each family adds, and a phase of gates alone under
 # the statistics of test.
 CASES = [
@@ -25,6 +27,10 @@ CASES = [
     ),
     ("toy", "shallow", "batch", ".*"),
     ("urnet", "gated", "running", "/gate/"),
+]
+# `sliced` is what the others are compared with, and here `host` is the same.
+CASES_IN_FORMS = [
+    (*case, form) for case in CASES for form in sorted(families.ALL[case[0]].forms - UNROLLED)
 ]
 
 
@@ -41,8 +47,8 @@ def in_float64(name, objective, seed):
     return network, cast(variables, "float64"), batch, draws
 
 
-def in_both_forms(network, variables, batch, draws, objective, bn, pattern):
-    """((loss, aux), gradients) of the sliced form and of the scanned one."""
+def in_both_forms(network, variables, batch, draws, objective, bn, pattern, form):
+    """((loss, aux), gradients) of the sliced form and of another."""
     trainable, frozen = partition(variables["params"], pattern)
 
     def run(draws, form):
@@ -53,30 +59,35 @@ def in_both_forms(network, variables, batch, draws, objective, bn, pattern):
 
         return sum_of_grads(loss, trainable, draws, form, network.subnets)
 
-    sliced = jax.jit(lambda draws: run(draws, "sliced"))(draws)
-    scanned = jax.jit(lambda draws: run(draws, "scan_switch"))(stack_draws(draws, network.subnets))
-    return sliced, scanned
+    sliced, other = (
+        jax.jit(functools.partial(run, form=form))(given(draws, form, network.subnets))
+        for form in ("sliced", form)
+    )
+    return sliced, other
 
 
-@pytest.mark.parametrize("name,objective,bn,pattern", CASES)
-def test_the_sliced_and_the_scanned_form_of_several_draws_are_equal_in_float64(
-    name, objective, bn, pattern
+@pytest.mark.parametrize("name,objective,bn,pattern,form", CASES_IN_FORMS)
+def test_a_form_of_several_draws_equals_the_sliced_one_in_float64(
+    name, objective, bn, pattern, form
 ):
     with jax.enable_x64(True):
         case = in_float64(name, objective, seed=3)
-        sliced, scanned = in_both_forms(*case, objective, bn, pattern)
+        sliced, other = in_both_forms(*case, objective, bn, pattern, form)
         (value, _), gradients = sliced
         assert value.dtype == jnp.float64
         assert any(np.abs(leaf).max() > 1e-6 for leaf in jax.tree.leaves(gradients))
         # Law 1: the same sums in another order.
-        chex.assert_trees_all_close(scanned, sliced, rtol=1e-10, atol=1e-10)
+        chex.assert_trees_all_equal_dtypes(other, sliced)
+        chex.assert_trees_all_close(other, sliced, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("form", sorted(families.ALL["toy"].forms - UNROLLED))
 @pytest.mark.parametrize("order", [(0, 1), (1, 0), (1, 1)], ids=str)
-def test_the_forms_are_equal_in_whatever_order_the_operating_points_come(order):
+def test_the_forms_are_equal_in_whatever_order_the_operating_points_come(order, form):
     with jax.enable_x64(True):
         network, variables, batch, _ = in_float64("toy", "both", seed=3)
         drawn = {draw.subnet: draw for draw in some_draws(network, "both")}
         draws = tuple(drawn[list(network.subnets)[i]] for i in order)
-        sliced, scanned = in_both_forms(network, variables, batch, draws, "both", "batch", ".*")
-        chex.assert_trees_all_close(scanned, sliced, rtol=1e-10, atol=1e-10)
+        case = network, variables, batch, draws
+        sliced, other = in_both_forms(*case, "both", "batch", ".*", form)
+        chex.assert_trees_all_close(other, sliced, rtol=1e-10, atol=1e-10)

@@ -10,6 +10,8 @@ import numpy as np
 from jax_elastic.backbones.resnext import ResNeXt
 from jax_elastic.elastic.anytime.slicing import Cut, Slicing, TracedCut
 from jax_elastic.elastic.family import (
+    STATIC_FORMS,
+    TRACED_FORMS,
     Array,
     Aux,
     Batch,
@@ -92,7 +94,7 @@ class IResNeXt(Static):
     @property
     def forms(self) -> frozenset[str]:
         """All: the loss also takes a traced width."""
-        return super().forms | {"scan", "vmap"}
+        return STATIC_FORMS | TRACED_FORMS
 
     @property
     def objectives(self) -> tuple[str, ...]:
