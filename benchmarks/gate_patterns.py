@@ -3,11 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks import fresh
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.family import Array, Family, Variables
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
@@ -30,20 +29,12 @@ class Gated:
     image_shape: tuple[int, int, int]
 
     def variables(self) -> Variables:
-        """Fresh weights, with statistics that count as estimated."""
-        images = jnp.zeros((1, *self.image_shape), jnp.float32)
-        fresh = jax.jit(self.network.init)(jax.random.key(0), images)
-        counted = jax.tree_util.tree_map_with_path(_counted, fresh["stats"])
-        return {"params": fresh["params"], "stats": counted}
+        """See `fresh.variables`."""
+        return fresh.variables(self.network, self.image_shape)
 
     def images(self, size: int) -> Array:
-        """Noise (size, H, W, channels)."""
-        drawn = np.random.default_rng(0).normal(size=(size, *self.image_shape))
-        return jnp.asarray(drawn, jnp.float32)
-
-
-def _counted(path: tuple[jax.tree_util.DictKey, ...], leaf: Array) -> Array:
-    return leaf + 1 if path[-1].key == "count" else leaf
+        """See `fresh.images`."""
+        return fresh.images(size, self.image_shape)
 
 
 _CIFAR = (32, 32, 3)

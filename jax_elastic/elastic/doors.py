@@ -3,9 +3,10 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from jax_elastic.elastic.family import Family, Variables
+from jax_elastic.elastic.family import Array, Family, Variables
 from jax_elastic.elastic.points import own_budget
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
@@ -38,6 +39,25 @@ def check_statistics(network: Family, variables: Variables, subnet: Subnet) -> N
 
 def _is_count(path: tuple[Any, ...]) -> bool:
     return getattr(path[-1], "key", None) == "count"
+
+
+def check_images(images: Array) -> None:
+    """Refuses a batch that no network takes.
+
+    Args:
+      images: what should be float (B, H, W, channels), B > 0.
+
+    Raises:
+      UsageError: it has another shape, or other numbers than floats.
+    """
+    if images.ndim != 4 or not images.shape[0]:
+        raise UsageError(f"images have shape {images.shape}", "(B, H, W, channels) with B > 0")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise UsageError(
+            f"images are {images.dtype}",
+            "floats",
+            "normalise them as in training: jax_elastic.data.augment.normalise",
+        )
 
 
 def check_budget(network: Family, budget: float | None, subnet: Subnet | None = None) -> None:

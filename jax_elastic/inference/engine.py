@@ -4,10 +4,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import jax.numpy as jnp
 import numpy as np
 
-from jax_elastic.elastic.doors import check_budget, check_statistics
+from jax_elastic.elastic.doors import check_budget, check_images, check_statistics
 from jax_elastic.elastic.family import Array, Family, Prediction, Variables
 from jax_elastic.elastic.points import BLOCKS, capacity, own_budget, passing
 from jax_elastic.elastic.runs import stack_runs
@@ -84,14 +83,7 @@ class Engine:
           UsageError: an empty batch, a wrong subnet or budget, gates or keys of another shape or
             dtype, BN statistics that were never estimated, or a trial is due under `jax.jit`.
         """
-        if images.ndim != 4 or not images.shape[0]:
-            raise UsageError(f"images have shape {images.shape}", "(B, H, W, channels) with B > 0")
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise UsageError(
-                f"images are {images.dtype}",
-                "floats",
-                "normalise them as in training: jax_elastic.data.augment.normalise",
-            )
+        check_images(images)
         subnet = subnet or self._network.subnets.fullest
         if not isinstance(subnet, Subnet):
             raise UsageError(

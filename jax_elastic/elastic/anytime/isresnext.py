@@ -1,6 +1,7 @@
 """IS-ResNeXt as a family: K answers in one pass, and the increments it is cut into."""
 
 import dataclasses
+import functools
 from typing import Any, cast
 
 import flax.linen as nn
@@ -62,9 +63,9 @@ class TakeGroups:
 class IncrementCode:
     """Sub-feature j through the whole depth, from what those before it left behind.
 
-    It reads ``image`` and ``seen``, and hands on ``seen``: of each stage what all sub-features so
-    far put into the first convolutions, (L, B, H, W, j C / K), stacked over the stage's blocks;
-    and ``x``, the last map, (B, H, W, j C / K).
+    It reads ``image`` and ``seen``, and hands on ``seen``: of each stage, and there of each
+    sub-feature so far, what it puts into the first convolutions, (L, B, H, W, C / K), stacked over
+    the stage's blocks; and ``x``, the last map, (B, H, W, j C / K).
 
     Attributes:
       net: the whole network.
@@ -80,28 +81,24 @@ class IncrementCode:
         stem = {collection: tree["stem"] for collection, tree in own.items() if "stem" in tree}
         x: Any = one.make_stem().apply(stem, carry["image"].astype(self.dtype), "running")
         stages = range(len(self.net.stage_sizes))
-        before = carry.get("seen", [None for _ in stages])
+        before = carry.get("seen", [()] * len(stages))
         seen = []
         for i in stages:
             if i:
                 x = downsample(x, one.features(i))
             blocks = {collection: own[collection][f"stage{i + 1}"]["blocks"] for collection in own}
             x, put = self._stage(blocks, x, before[i])
-            seen.append(put if before[i] is None else jnp.concatenate([before[i], put], -1))
+            seen.append((*before[i], put))
         xs = [carry["x"], x] if "x" in carry else [x]
         return {**carry, "seen": seen, "x": jnp.concatenate(xs, -1)}
 
-    def _stage(self, own: PyTree, x: Array, before: Array | None) -> tuple[Array, Array]:
+    def _stage(self, own: PyTree, x: Array, before: tuple[Array, ...]) -> tuple[Array, Array]:
         """The stage's blocks of one sub-feature: its map, and what it put into each block."""
         (mixing,) = own["params"]["conv1"].values()
-        mixing = jnp.asarray(mixing, x.dtype)
-        earlier = mixing.shape[-2] - x.shape[-1]
-        mixed: Array | float = jnp.zeros(len(mixing), x.dtype)
-        if before is not None:
-            mixed = jnp.einsum("lbhwc,lco->lbhwo", before, mixing[:, 0, 0, :earlier])
+        kernels = jnp.split(jnp.asarray(mixing, x.dtype), len(before) + 1, -2)
 
         def block(x: Array, row: Any) -> tuple[Array, Array]:
-            own, kernel, mixed = row
+            own, kernels, earlier = row
 
             def bn(name: str, x: Array) -> Array:
                 layer = {collection: own[collection][name] for collection in own}
@@ -111,12 +108,14 @@ class IncrementCode:
                 return jnp.asarray(own["params"][name]["kernel"], x.dtype)
 
             put = bn("bn1", x)
-            y = bn("bn2", pointwise(put, kernel) + mixed)
+            # One by one: to join them would copy all that was seen so far.
+            pairs = zip((*earlier, put), kernels, strict=True)
+            y = bn("bn2", functools.reduce(jnp.add, (pointwise(*pair) for pair in pairs)))
             groups = self.net.branches // self.net.groups
             y = bn("bn3", grouped_conv(y, weights("conv2"), groups, self.net.grouped))
             return x + pointwise(y, weights("conv3")), put
 
-        found: tuple[Array, Array] = lax.scan(block, x, (own, mixing[..., earlier:, :], mixed))
+        found: tuple[Array, Array] = lax.scan(block, x, (own, kernels, before))
         return found
 
 

@@ -1,0 +1,199 @@
+"""A runner that can be interrupted: it answers early, and better as long as there is time.
+
+A network whose operating points nest (each needs the segments of the one before, and some more)
+is run increment by increment, from what the last one left behind. After each there is an answer,
+the very one that the operating point gives alone. It stops between increments: when it is told
+to, or when the next would not be done in time.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpy.typing as npt
+
+from jax_elastic.elastic.doors import check_budget, check_images, check_statistics
+from jax_elastic.elastic.family import Array, Carry, Family, Prediction, Segment, Variables
+from jax_elastic.elastic.segments import first_carry
+from jax_elastic.errors import UsageError
+from jax_elastic.subnet import Subnet
+
+PyTree = Any
+ROUNDS = 20  # passes of a calibration
+LATE = 0.99  # quantile of an increment's times that has to fit what is left
+
+
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """What the increments of a network take, for one shape of images.
+
+    Attributes:
+      seconds: (rounds, increments), of each increment in each pass of the calibration.
+    """
+
+    seconds: npt.NDArray[np.float64]
+
+    def expected(self, late: float = 0.5) -> npt.NDArray[np.float64]:
+        """A quantile of each increment's seconds: (increments,)."""
+        found: npt.NDArray[np.float64] = np.quantile(self.seconds, late, axis=0)
+        return found
+
+
+class Interruptible:
+    """Runs a network increment by increment.
+
+    Args:
+      network: a family whose operating points nest, such as `isresnext` or `exits`.
+      variables: its arrays.
+      clock: gives seconds.
+
+    Attributes:
+      subnets: the operating points, in the order of their answers.
+
+    Raises:
+      UsageError: the operating points do not nest, or BN statistics were never estimated.
+    """
+
+    def __init__(
+        self,
+        network: Family,
+        variables: Variables,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        check_budget(network, None)
+        self.subnets = tuple(network.subnets)
+        self._clock = clock
+        self._increments = []
+        done: list[str] = []
+        for subnet in self.subnets:
+            *segments, exit_ = network.segments(subnet)
+            names = [segment.name for segment in segments]
+            if names[: len(done)] != done:
+                raise UsageError(
+                    f"the operating points of this network do not nest: {subnet} begins anew",
+                    "networks whose points add to one another, such as isresnext and exits",
+                    "run one point with build_engine",
+                )
+            check_statistics(network, variables, subnet)
+            self._increments.append(_Increment([*segments[len(done) :], exit_], variables))
+            done = names
+        self._times: dict[Any, Times] = {}
+
+    def __call__(
+        self,
+        images: Array,
+        deadline: float | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Iterator[tuple[Subnet, Prediction]]:
+        """Yields (operating point, prediction), as they come; the last is the best.
+
+        With a deadline, the first call for a shape and dtype of images runs a calibration, which
+        takes `ROUNDS` passes and does not count.
+
+        Args:
+          images: float (B, H, W, channels), normalised as in training.
+          deadline: seconds from now; an increment begins only if nearly always (`LATE`) it ends in
+            time. None for none.
+          cancelled: asked before every increment, for example `threading.Event().is_set`.
+
+        Raises:
+          UsageError: images of another form, or a deadline that the first answer does not keep.
+        """
+        check_images(images)
+        limits: Sequence[float] = [0.0] * len(self.subnets)
+        if deadline is not None:
+            limits = list(self.times(images).expected(LATE))
+            if limits[0] > deadline:
+                raise UsageError(
+                    f"a deadline of {1e3 * deadline:g} ms is too short",
+                    f"the first answer, of {self.subnets[0]}, takes {1e3 * limits[0]:.1f} ms here",
+                )
+        return self._answers(images, deadline, limits, cancelled)
+
+    def times(self, images: Array) -> Times:
+        """What the increments take for images of this shape and dtype; measured once."""
+        check_images(images)
+        key = images.shape, str(images.dtype)
+        if key not in self._times:
+            self._pass(images)  # compiles
+            self._times[key] = Times(np.stack([self._pass(images) for _ in range(ROUNDS)]))
+        return self._times[key]
+
+    def _pass(self, images: Array) -> npt.NDArray[np.float64]:
+        """The seconds of each increment of one pass."""
+        marks = [self._clock()]
+        for _ in self._answers(images, None, (), lambda: False):
+            marks.append(self._clock())
+        return np.diff(marks)
+
+    def _answers(
+        self,
+        images: Array,
+        deadline: float | None,
+        limits: Sequence[float],
+        cancelled: Callable[[], bool],
+    ) -> Iterator[tuple[Subnet, Prediction]]:
+        start = self._clock()
+        carry = first_carry(images, None, None)
+        for i, (subnet, increment) in enumerate(zip(self.subnets, self._increments, strict=True)):
+            if cancelled():
+                return
+            # The first has to fit, and time that passes before it is not the runner's.
+            if i and deadline is not None and self._clock() - start + limits[i] > deadline:
+                return
+            carry, logits = jax.block_until_ready(increment(carry))
+            yield subnet, Prediction(logits)
+
+
+class _Increment:
+    """Segments and an exit as one program, which returns only what it has made anew.
+
+    A compiled program copies what it hands on; all that was seen so far would be copied again and
+    again.
+
+    Args:
+      segments: what is run; the last one is the exit.
+      variables: of the network.
+    """
+
+    def __init__(self, segments: Sequence[Segment], variables: Variables):
+        self._codes = [segment.code for segment in segments]
+        self._owns = [jax.tree.map(jnp.asarray, segment.take(variables)) for segment in segments]
+        self._program = jax.jit(self._run)
+        self._kept: dict[Any, tuple[Any, list[int | None]]] = {}
+
+    def __call__(self, carry: Carry) -> tuple[Carry, tuple[Array, ...]]:
+        leaves, structure = jax.tree.flatten(carry)
+        if structure not in self._kept:
+            self._kept[structure] = self._handed_on(carry)
+        after, kept = self._kept[structure]
+        made, logits = self._program(self._owns, carry)
+        rest = iter(made)
+        return after.unflatten(next(rest) if i is None else leaves[i] for i in kept), logits
+
+    def _open(self, owns: list[PyTree], carry: Carry) -> tuple[Carry, tuple[Array, ...]]:
+        *segments, (exit_, own) = zip(self._codes, owns, strict=True)
+        for code, arrays in segments:
+            carry = code.open(arrays, carry)
+        return carry, exit_.open(own, carry)["logits"]
+
+    def _run(self, owns: list[PyTree], carry: Carry) -> tuple[list[Array], tuple[Array, ...]]:
+        given = {id(leaf) for leaf in jax.tree.leaves(carry)}
+        after, logits = self._open(owns, carry)
+        return [leaf for leaf in jax.tree.leaves(after) if id(leaf) not in given], logits
+
+    def _handed_on(self, carry: Carry) -> tuple[Any, list[int | None]]:
+        """The structure of the next carry, and for each leaf its place in this one, if any."""
+        found: list[tuple[Any, list[int | None]]] = []
+
+        def look(owns: list[PyTree], carry: Carry) -> None:
+            places = {id(leaf): i for i, leaf in enumerate(jax.tree.leaves(carry))}
+            leaves, structure = jax.tree.flatten(self._open(owns, carry)[0])
+            found.append((structure, [places.get(id(leaf)) for leaf in leaves]))
+
+        jax.eval_shape(look, self._owns, carry)
+        return found[0]

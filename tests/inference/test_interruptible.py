@@ -1,0 +1,137 @@
+"""The runner that can be interrupted: its answers, and when it stops."""
+
+import dataclasses
+
+import families
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import warm
+
+from jax_elastic.elastic.anytime.one_pass import ALL_EXITS
+from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.inference import interruptible
+from jax_elastic.inference.interruptible import Interruptible
+from jax_elastic.subnet import Subnet
+
+NESTED = ("isresnext", "exits", "shallow")
+IMAGES = jnp.asarray(warm.random_images(4))
+
+
+class Clock:
+    """It stands still unless somebody moves it."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def answers(runner, *args, **kwargs):
+    return list(runner(IMAGES, *args, **kwargs))
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_every_answer_is_that_of_its_operating_point_alone(name):
+    with jax.enable_x64(True):
+        network = dataclasses.replace(families.ALL[name], dtype="float64")
+        with jax.enable_x64(False):
+            variables = warm.warmed(families.ALL[name])
+        variables, images = warm.cast(variables, "float64"), IMAGES.astype("float64")
+        found = list(Interruptible(network, variables)(images))
+        assert [subnet for subnet, _ in found] == list(network.subnets)
+        predict = jax.jit(network.predict, static_argnums=2)
+        for subnet, prediction in found:
+            (expected,) = predict(variables, images, (subnet,), None)
+            # Law 1: 1e-10 in float64; logits are of size 1.
+            np.testing.assert_allclose(prediction.logits[0], expected.logits[0], atol=1e-10)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return warm.warmed(families.SMALL["isresnext"])
+
+
+@pytest.fixture
+def timed(variables, monkeypatch):
+    """A runner whose increments take 1 and then 3 seconds by its clock."""
+    clock = Clock()
+    runner = Interruptible(families.SMALL["isresnext"], variables, clock)
+    wait = jax.block_until_ready
+    done = []
+
+    def blocked(found):
+        clock.now += (1.0, 3.0)[len(done) % 2]
+        done.append(1)
+        return wait(found)
+
+    monkeypatch.setattr(interruptible.jax, "block_until_ready", blocked)
+    monkeypatch.setattr(interruptible, "ROUNDS", 2)
+    yield runner, clock, done
+
+
+@pytest.mark.parametrize("deadline,count", [(1.0, 1), (3.9, 1), (4.0, 2), (None, 2)])
+def test_an_increment_begins_only_if_it_ends_in_time(timed, deadline, count):
+    runner, clock, _ = timed
+    runner.times(IMAGES)
+    start = clock.now
+    assert len(answers(runner, deadline)) == count
+    assert deadline is None or clock.now - start <= deadline
+
+
+def test_a_deadline_before_the_first_answer_is_refused_with_what_it_takes(timed):
+    runner, _, _ = timed
+    with pytest.raises(UsageError, match=r"500 ms is too short; .* of width:1, takes 1000\.0 ms"):
+        answers(runner, 0.5)
+
+
+def test_the_calibration_of_a_shape_happens_once_and_tells_each_increment_by_itself(timed):
+    runner, _, done = timed
+    np.testing.assert_allclose(runner.times(IMAGES).seconds, [[1, 3], [1, 3]])
+    answers(runner, 10.0)
+    assert len(done) == 2 + 4 + 2  # compiling, two rounds, the call
+
+
+def test_it_stops_when_it_is_told_to_and_keeps_what_it_has(variables):
+    runner = Interruptible(families.SMALL["isresnext"], variables)
+    told = []
+    found = []
+    for subnet, prediction in runner(IMAGES, cancelled=lambda: bool(told)):
+        found.append((subnet, prediction))
+        told.append(True)
+    assert [subnet for subnet, _ in found] == [Subnet("width", (1,))]
+    assert answers(runner, cancelled=lambda: True) == []
+
+
+def test_what_was_seen_before_is_handed_on_without_a_copy(variables):
+    runner = Interruptible(families.SMALL["isresnext"], variables)
+    first, second = runner._increments
+    carry, _ = first({"image": IMAGES})
+    after, _ = second(carry)
+    assert after["image"] is IMAGES
+    assert after["seen"][0][0] is carry["seen"][0][0]
+
+
+@pytest.mark.parametrize("name", NESTED)
+def test_what_all_answers_cost_is_the_last_one_and_the_other_classifiers(name):
+    network = families.ALL[name]
+    costs = CostModel(network, (8, 8, 3))
+    full = costs.cost(network.subnets.fullest).full
+    others = costs.cost(ALL_EXITS).full - full
+    assert 0 < others < 0.1 * full  # at the paper's widths below 0.01, see the benchmark
+
+
+def test_widths_that_share_nothing_cannot_be_run_one_after_the_other():
+    network = families.SMALL["iresnext"]
+    with pytest.raises(UsageError, match="do not nest: width:2 begins anew"):
+        Interruptible(network, warm.warmed(network))
+
+
+@pytest.mark.parametrize("images", [IMAGES[:0], IMAGES[0], (IMAGES > 0).astype(jnp.uint8)])
+def test_what_are_no_images_is_refused_before_anything_runs(variables, images):
+    runner = Interruptible(families.SMALL["isresnext"], variables)
+    with pytest.raises(UsageError, match="images"):
+        runner(images)
