@@ -66,9 +66,9 @@ def random_weights(network, seed=0):
             fan_in = np.prod(leaf.shape[-4:-1]) if len(leaf.shape) > 3 else leaf.shape[-2]
             values = noise * np.sqrt(2 / fan_in)
         else:
-            values = {"scale": 1 + 0.1 * noise, "bias": 0.1 * noise, "var": 1 + 0 * noise}.get(
-                kind, 0 * noise
-            )
+            none = 0 * noise
+            parts = {"scale": 1 + 0.1 * noise, "bias": 0.1 * noise, "var": 1 + none}
+            values = {**parts, "mean": none, "count": none}[kind]
         return jnp.asarray(values, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, shapes_of(network))

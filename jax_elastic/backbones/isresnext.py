@@ -35,6 +35,26 @@ PyTree = Any
 Mixing = Literal["masked", "sliced"]
 
 
+class Kernel(nn.Module):
+    """A kernel by itself.
+
+    Attributes:
+      shape: of the kernel.
+      spread: standard deviation at the start.
+    """
+
+    shape: tuple[int, ...]
+    spread: float
+
+    @nn.compact
+    def __call__(self) -> Array:
+        """The parameter `kernel`, float32."""
+        kernel: Array = self.param(
+            "kernel", nn.initializers.normal(self.spread), self.shape, jnp.float32
+        )
+        return kernel
+
+
 class TriangularPointwise(nn.Module):
     """A 1x1 convolution whose output group j reads the input groups 1 ... j.
 
@@ -44,7 +64,8 @@ class TriangularPointwise(nn.Module):
       mixing: `sliced`, K products; `masked`, one product with zeros above the diagonal.
 
     Parameters:
-      group1 ... groupK: (1, 1, j C / K, features / K) float32, normal with variance 2 / features.
+      group1 ... groupK / kernel: (1, 1, j C / K, features / K) float32, normal with variance
+        2 / features.
     """
 
     features: int
@@ -55,9 +76,9 @@ class TriangularPointwise(nn.Module):
     def __call__(self, x: Array) -> Array:
         """(..., C) -> (..., features)."""
         share, out = x.shape[-1] // self.groups, self.features // self.groups
-        init = nn.initializers.normal((2 / self.features) ** 0.5)
+        spread = (2 / self.features) ** 0.5
         kernels = [
-            self.param(f"group{j}", init, (1, 1, j * share, out), jnp.float32).astype(x.dtype)
+            Kernel((1, 1, j * share, out), spread, name=f"group{j}")().astype(x.dtype)
             for j in range(1, self.groups + 1)
         ]
         if self.mixing == "sliced":

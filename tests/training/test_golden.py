@@ -11,8 +11,14 @@ import pytest
 from warm import random_batch, random_weights
 
 from jax_elastic import rng
+from jax_elastic.backbones.isresnext import ISResNeXt as ISArchitecture
 from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.backbones.resnext import ResNeXt
+from jax_elastic.backbones.shallow import ShallowResNeXt
 from jax_elastic.data.datasets import DataConfig
+from jax_elastic.elastic.anytime.exits import Exits
+from jax_elastic.elastic.anytime.iresnext import IResNeXt
+from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.family import When
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.registry import FAMILIES
@@ -83,6 +89,9 @@ VARIANTS = {
     "soft_drop": (SoftDrop(BACKBONE), "gated"),
     "random_drop": (RandomDrop(BACKBONE), "gated"),
     "external": (External(BACKBONE, p=0.5, hidden=8), "gated"),
+    "iresnext": (IResNeXt(ResNeXt((1, 1), 8, 2, 2), 2), "anytime"),
+    "isresnext": (ISResNeXt(ISArchitecture((1, 1), 8, 2, 2, 2)), "anytime"),
+    "exits": (Exits(ShallowResNeXt(ResNeXt((1, 1), 8, 2, 2), (1, 2))), "anytime"),
 }
 PINNED = {
     "urnet_fixed": {
@@ -135,25 +144,50 @@ PINNED = {
         "gradient": 0.4676397,
         "means": 5.162153,
     },
+    "iresnext": {
+        "loss": 4.726648,
+        "ce": 2.363324,
+        "top1": 0.171875,
+        "gradient": 0.8711923,
+        "means": 5.688697,
+    },
+    "isresnext": {
+        "loss": 5.003029,
+        "ce": 2.501514,
+        "top1": 0.078125,
+        "gradient": 0.9877428,
+        "means": 3.883499,
+    },
+    "exits": {
+        "loss": 4.961333,
+        "ce": 2.480667,
+        "top1": 0.109375,
+        "gradient": 0.8796514,
+        "means": 5.102331,
+    },
 }
 
 
 def first_gradient(network, objective):
-    """Metrics and the norms of gradient and BN means of a step on noise, without the loop."""
+    """Metrics and the norms of gradient and BN means of a step on noise, without the loop.
+
+    Of several draws all is added.
+    """
     when = When(0, 0.0, "only", 0, 2.0, 1, objective)
-    (draw,) = network.draws(rng.host(SEED, rng.Stream.DRAWS, 0), when)
+    draws = network.draws(rng.host(SEED, rng.Stream.DRAWS, 0), when)
     variables = random_weights(network, SEED)
 
     @jax.jit
-    def step(variables, batch, draw, key):
+    def step(variables, batch, draws, key):
         def loss(params):
             both = {**variables, "params": params}
-            return network.loss(both, batch, draw, key, objective, "batch")
+            parts = [network.loss(both, batch, draw, key, objective, "batch") for draw in draws]
+            return jax.tree.map(lambda *leaves: sum(leaves), *parts)
 
         return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 
     batch, key = random_batch(BATCH, classes=(10,)), rng.device(SEED, rng.Stream.LOSS, 0)
-    (value, aux), gradient = step(variables, batch, draw, key)
+    (value, aux), gradient = step(variables, batch, draws, key)
     means = [leaf for path, leaf in jax.tree.leaves_with_path(aux.moments) if "mean" in str(path)]
     return {
         "loss": float(value),

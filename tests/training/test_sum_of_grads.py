@@ -14,8 +14,8 @@ from warm import cast, random_batch, some_draws, warmed
 from jax_elastic.training.sum_of_grads import given, sum_of_grads
 from jax_elastic.training.trainable import merge, partition
 
-# Their loss is URNet's own (tests/elastic/urnet), as the objective `base` is the plain network's.
-LIKE_URNET = ("urnet_fixed", "urnet_soft")
+# One point; one and a drawn budget; one and a loss with noise of its own; several points.
+KINDS = ("plain", "urnet", "external", "iresnext", "toy")
 UNROLLED = {"sliced", "host"}
 # (family, objective, bn, what is trained): what each family adds, and a phase of gates alone under
 # the statistics of test.
@@ -23,7 +23,7 @@ CASES = [
     *(
         (name, network.objectives[-1], "batch", ".*")
         for name, network in families.ALL.items()
-        if name not in LIKE_URNET
+        if name in KINDS
     ),
     ("toy", "shallow", "batch", ".*"),
     ("urnet", "gated", "running", "/gate/"),
@@ -41,7 +41,7 @@ def in_float64(name, objective, seed):
     network = dataclasses.replace(small, dtype="float64", **options)
     with jax.enable_x64(False):
         variables = warmed(small, seed)
-    batch = random_batch(16, seed, "float64", *small.classes)
+    batch = random_batch(16, seed, "float64", small.classes)
     batch["mask"] = batch["mask"].at[0].set(0)
     draws = some_draws(network, objective, seed) + some_draws(network, objective, seed + 1)
     return network, cast(variables, "float64"), batch, draws

@@ -95,7 +95,7 @@ class IncrementCode:
     def _stage(self, own: PyTree, x: Array, before: tuple[Array, ...]) -> tuple[Array, Array]:
         """The stage's blocks of one sub-feature: its map, and what it put into each block."""
         (mixing,) = own["params"]["conv1"].values()
-        kernels = jnp.split(jnp.asarray(mixing, x.dtype), len(before) + 1, -2)
+        kernels = jnp.split(jnp.asarray(mixing["kernel"], x.dtype), len(before) + 1, -2)
 
         def block(x: Array, row: Any) -> tuple[Array, Array]:
             own, kernels, earlier = row
