@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from jax_elastic.cli.eval_command import of_split
 from jax_elastic.cli.flags import parse
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation import plots_compare
+from jax_elastic.evaluation import plots_anytime, plots_compare
 from jax_elastic.evaluation.compare import describe_published, join_runs, read_published
 from jax_elastic.evaluation.figures import save_figure
 from jax_elastic.evaluation.levels import at_finest
@@ -18,10 +19,13 @@ from jax_elastic.training.workdir import newest_step
 
 ABOUT = """\
 Joins what `eval` found of several trained networks: prints one table and draws accuracy against
-MACs, accuracy, blocks and FLOPs against the budget, and ranged against fixed networks.
-It reads WORKDIR/eval.json (of another --split, eval-SPLIT.json) and evaluates nothing itself;
-what was found at another step than that of WORKDIR's newest checkpoint, if any, is refused."""
+MACs, error against MACs of operating points along one axis, accuracy, blocks and FLOPs against the
+budget, ranged against fixed networks, and what branches carry.
+It reads WORKDIR/eval.json (of another --split, eval-SPLIT.json) and WORKDIR/branches.json and
+evaluates nothing itself; what was found at another step than that of WORKDIR's newest checkpoint,
+if any, is refused."""
 
+OWN_NAMES = "give each a name of its own: --labels=a,b,c"
 COLUMNS = (Column("run", "run", left=True), *BUDGET_COLUMNS)
 
 
@@ -33,7 +37,8 @@ def main(argv: list[str]) -> None:
         raise UsageError("--workdirs is missing", "workdirs of evaluated runs: --workdirs=a,b,c")
     labels = _labels(workdirs, values.labels)
     found = [_read(workdir, values.split) for workdir in workdirs]
-    rows = join_runs(dict(zip(labels, found, strict=True)))
+    rows = join_runs(_by_label(labels, found))
+    branches = _branches(workdirs, labels)
     if values.published and values.split != "test":
         raise UsageError(
             f"--published beside the {values.split} split",
@@ -47,7 +52,7 @@ def main(argv: list[str]) -> None:
     if values.json == "-":
         return
     print(format_table(rows, with_values(COLUMNS, rows)))
-    paths = _draw(rows, published, Path(values.out))
+    paths = _draw(rows, published, branches, Path(values.out))
     print(*paths, sep="\n")
     if file:
         pictures = [path.stem for path in paths]
@@ -59,7 +64,11 @@ def _define(values: flags.FlagValues) -> None:
         "workdirs", None, "of evaluated runs, for example runs/a,runs/b", flag_values=values
     )
     flags.DEFINE_list(
-        "labels", None, "their names; those of the folders by default", flag_values=values
+        "labels",
+        None,
+        "their names, by default those of the folders; networks of different MACs may share one: "
+        "then they are the points of one curve",
+        flag_values=values,
     )
     flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)
     flags.DEFINE_string(
@@ -75,26 +84,60 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _labels(workdirs: Sequence[Path], labels: Sequence[str] | None) -> list[str]:
-    """One name a run, no two the same."""
+    """One name a run; only if asked for are two the same."""
     names = [workdir.resolve().name for workdir in workdirs] if labels is None else list(labels)
     if len(names) != len(workdirs):
         raise UsageError(f"{len(names)} labels for {len(workdirs)} workdirs", "one for each")
     twice = [name for name in names if names.count(name) > 1]
-    if twice:
-        raise UsageError(
-            f"two runs are called {twice[0]!r}",
-            next_step="give each a name of its own: --labels=a,b,c",
-        )
+    if twice and labels is None:
+        raise UsageError(f"two runs are called {twice[0]!r}", next_step=OWN_NAMES)
     return names
 
 
-def _read(workdir: Path, split: str) -> list[dict[str, object]]:
+def _by_label(
+    labels: Sequence[str], found: Sequence[list[dict[str, Any]]]
+) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each name; those of several runs are the points of one curve."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for label, rows in zip(labels, found, strict=True):
+        own = runs.setdefault(label, [])
+        taken = {(row.get("level"), row.get("macs_mean")) for row in own}
+        again = any((row.get("level"), row.get("macs_mean")) in taken for row in rows)
+        asked = any(row.get("asked") is not None for row in (*own, *rows))
+        if own and (again or asked):
+            raise UsageError(
+                f"two runs are called {label!r}",
+                "one name only for networks of different MACs that ask for no budget",
+                OWN_NAMES,
+            )
+        own += rows
+    return runs
+
+
+def _read(workdir: Path, split: str) -> list[dict[str, Any]]:
     path = of_split(workdir, "eval", split, ".json")
     other = "" if split == "test" else f" --split={split}"
     command = f"jax-elastic eval --workdir={workdir}{other}"
     if not path.exists():
         raise UsageError(f"there is no {path}", next_step=f"evaluate it first: {command}")
-    rows = read_json(path, "eval")
+    return _of_newest(workdir, path, "eval", command)
+
+
+def _branches(workdirs: Sequence[Path], labels: Sequence[str]) -> list[dict[str, Any]]:
+    """What branches carry, of the networks that have some."""
+    found = []
+    for workdir, label in zip(workdirs, labels, strict=True):
+        path = workdir / "branches.json"
+        if path.exists():
+            rows = _of_newest(workdir, path, "branches", f"jax-elastic eval --workdir={workdir}")
+            name = label if labels.count(label) == 1 else workdir.resolve().name
+            found += [{"run": name, **row} for row in rows]
+    return found
+
+
+def _of_newest(workdir: Path, path: Path, kind: str, command: str) -> list[dict[str, Any]]:
+    """The rows of a file that `eval` wrote of the newest checkpoint."""
+    rows = read_json(path, kind)
     newest = newest_step(workdir)
     older = [row.get("step") for row in rows if row.get("step") != newest]
     if newest is not None and older:
@@ -106,16 +149,23 @@ def _read(workdir: Path, split: str) -> list[dict[str, object]]:
     return rows
 
 
-def _draw(rows: Sequence[Row], published: Sequence[Row], folder: Path) -> Sequence[Path]:
+def _draw(
+    rows: Sequence[Row], published: Sequence[Row], branches: Sequence[Row], folder: Path
+) -> Sequence[Path]:
     """Every picture these rows have data for; of several label levels the finest."""
     rows = at_finest(rows)
     data, split = rows[0]["data"], rows[0]["split"]
     title = f"{data}, {split} split, {rows[0]['n']:,} images"
     beside = [row for row in published if row["data"] == data]
     figures = {"runs_against_macs": plots_compare.draw_runs_against_macs(rows, title, beside)}
+    if plots_anytime.has_curves(rows):
+        figure = plots_anytime.draw_error_against_macs(rows, title, beside)
+        figures["error_against_macs"] = figure
     if any(row["asked"] is not None for row in rows):
         figure = plots_compare.draw_runs_against_budget(rows, title, beside)
         figures["runs_against_budget"] = figure
     if plots_compare.has_ranged_and_fixed(rows):
         figures["ranged_against_fixed"] = plots_compare.draw_ranged_against_fixed(rows, title)
+    if branches:
+        figures["branch_norms"] = plots_anytime.draw_branch_norms(branches, f"{data}, weights")
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]

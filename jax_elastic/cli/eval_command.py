@@ -9,8 +9,10 @@ from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.branches import branch_rows
 from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.evaluation.figures import save_figure
+from jax_elastic.evaluation.plots_anytime import draw_branch_norms
 from jax_elastic.evaluation.plots_run import draw_run
 from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import format_table
@@ -18,7 +20,8 @@ from jax_elastic.training.workdir import check_class_names, load_variables, read
 
 ABOUT = """\
 Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots
-(of another --split, eval-SPLIT.json and plots-SPLIT; of the best --checkpoint, eval-best.json)."""
+(of another --split, eval-SPLIT.json and plots-SPLIT; of the best --checkpoint, eval-best.json).
+Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries."""
 
 
 def main(argv: list[str]) -> None:
@@ -54,7 +57,14 @@ def main(argv: list[str]) -> None:
     print(format_table(found.rows))
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
-    for name, figure in draw_run(found, dataset, title).items():
+    figures = draw_run(found, dataset, title)
+    branches = branch_rows(variables)
+    if branches:
+        told = [{"step": meta["step"], **row} for row in branches]
+        write_json(workdir / f"branches{kind}.json", "branches", told)
+        named = [{"run": type(experiment.network).__name__, **row} for row in branches]
+        figures["branch_norms"] = draw_branch_norms(named, f"{experiment.data.name}, {step}")
+    for name, figure in figures.items():
         path = folder / f"{name}.png"
         print(f"no {path}: {figure}" if isinstance(figure, str) else save_figure(figure, path))
 

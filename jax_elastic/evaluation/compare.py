@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.plots_anytime import is_level
 from jax_elastic.evaluation.plots_series import Series, series_of
 from jax_elastic.evaluation.rows import Row, read_json
 
@@ -47,8 +48,10 @@ def read_published(
     """Rows of a file of kind ``published``: accuracies that a paper's own table prints.
 
     A row has `method`, `data` (the name of the set), `top1` in [0, 1], `source` (paper and table)
-    and, where they are printed, `network`, `asked`, `blocks_mean`, `blocks_total`, `flops`. What a
-    figure needs beside is taken from these alone: `macs_mean`, half of `flops`.
+    and, where they are printed, `network`, `asked`, `blocks_mean`, `blocks_total`, `flops`. Where a
+    paper prints no FLOPs, or counts more than MACs, `macs` may be what our counter says of the same
+    network. What a figure needs beside is taken from these alone: `macs_mean`, half of `flops`, or
+    else `macs`.
 
     Args:
       path: the file.
@@ -64,6 +67,8 @@ def read_published(
             raise UsageError(f"{path} has a row without {', '.join(lacking)}")
         if row.get("flops") is not None:
             row["macs_mean"] = row["flops"] / 2
+        elif row.get("macs") is not None:
+            row["macs_mean"] = row["macs"]
     known = list(dict.fromkeys(row["method"] for row in rows))
     for method in methods:
         if method not in known:
@@ -96,14 +101,20 @@ def describe_published(
 
 
 def _beside(picture: str, series: Sequence[Series]) -> str:
-    """Which methods of papers are drawn in a picture; of which, and why, not all is."""
-    if picture == "runs_against_macs":
-        drawn = [s for s in series if s.having("macs_mean").rows]
-        missing = {"no FLOPs are printed of": _lacking(series, "macs_mean")}
+    """Which methods of papers are drawn in a picture; what is not as printed, or not there."""
+    if picture in ("runs_against_macs", "error_against_macs"):
+        level = [s for s in series if is_level(s)] if picture == "error_against_macs" else []
+        drawn = [s for s in series if s.having("macs_mean").rows or s in level]
+        bare = [s for s in _lacking(series, "macs_mean") if s not in level]
+        apart = {
+            "MACs by our counter:": [s for s in series if s.having("macs").rows],
+            "no FLOPs are printed, so a level line:": level,
+            "no FLOPs are printed of": bare,
+        }
     elif picture == "runs_against_budget":
         drawn = [s for s in series if s.budgets or len(s.rows) == 1]
         asked = [s for s in drawn if s.budgets]
-        missing = {
+        apart = {
             "several points, but no budget, so left out:": [s for s in series if s not in drawn],
             "no budget, so a level line without blocks:": [s for s in drawn if s not in asked],
             "no blocks are printed of": _lacking(asked, "blocks_mean", "blocks_total"),
@@ -112,7 +123,7 @@ def _beside(picture: str, series: Sequence[Series]) -> str:
     else:
         return "runs alone"
     told = [f"{_methods(own)} ({source})" for source, own in _by_source(drawn).items()]
-    told += [f"{what} {_methods(of)}" for what, of in missing.items() if of]
+    told += [f"{what} {_methods(of)}" for what, of in apart.items() if of]
     return "; ".join(told if drawn else ["nothing published", *told])
 
 

@@ -19,19 +19,23 @@ from jax_elastic.evaluation.figures import (
     SMALL,
     VERMILLION,
     Floats,
+    Style,
     label_points,
     new_figure,
+    series_style,
 )
+from jax_elastic.evaluation.plots_series import Series, grouped, look
 from jax_elastic.evaluation.rows import Row
 from jax_elastic.evaluation.tables import count_unit
+from jax_elastic.subnet import Subnet
 
 
 def draw_accuracy_against_macs(rows: Sequence[Row], title: str) -> Figure:
     """Top-1 (percent) against mean MACs per image, with the 95 % interval and the std of MACs.
 
-    Rows that asked for a budget are joined by a line and labelled with it; the others are diamonds
-    labelled with their subnet. Where gates are random, wide caps show what the draws alone leave
-    open.
+    Rows of one subnet that asked for budgets are joined by a line and labelled with them; the
+    others are labelled with their subnet, and joined where they are points along one axis. Where
+    gates are random, wide caps show what the draws alone leave open.
 
     Args:
       rows: fields subnet, top1 in [0, 1], top1_ci95 (low, high), macs_mean, and where known n,
@@ -42,26 +46,18 @@ def draw_accuracy_against_macs(rows: Sequence[Row], title: str) -> Figure:
         raise UsageError("there are no rows to plot")
     figure, axes = new_figure(4.3, title)
     size, unit = count_unit(max(row["macs_mean"] for row in rows))
-    ordered = sorted(rows, key=lambda row: (row["macs_mean"], row["top1"]))
-    asked = [row for row in ordered if row.get("asked") is not None]
-    other = [row for row in ordered if row.get("asked") is None]
     points: list[tuple[float, float, str]] = []
-    for group, style, colour, name in (
-        (asked, "o-", BLUE, "asked budget S, beside the point"),
-        (other, "D", VERMILLION, "fixed operating point"),
-    ):
-        if not group:
-            continue
-        macs = np.array([row["macs_mean"] for row in group]) / size
-        top1 = 100 * np.array([row["top1"] for row in group])
-        spread = np.array([row.get("macs_std") or 0 for row in group]) / size
-        low, high = 100 * np.array([row["top1_ci95"] for row in group]).T
+    for one in _lines(sorted(rows, key=lambda row: (row["macs_mean"], row["top1"]))):
+        macs, top1 = one.values("macs_mean", 1 / size), one.values("top1", 100)
+        colour = one.style.colour
+        spread = np.array([row.get("macs_std") or 0 for row in one.rows]) / size
+        low, high = 100 * np.array([row["top1_ci95"] for row in one.rows]).T
         bars = np.maximum([top1 - low, high - top1], 0)
         axes.errorbar(macs, top1, bars, fmt="none", ecolor=colour, elinewidth=1.2, capsize=3)
         axes.errorbar(macs, top1, xerr=spread, fmt="none", ecolor=colour, elinewidth=0.6, alpha=0.7)
-        axes.plot(macs, top1, style, color=colour, linewidth=1, markersize=5, label=name)
-        _draw_draws(axes, macs, group, colour)
-        labels = [row["subnet"] if row in other else f"{row['asked']:g}" for row in group]
+        axes.plot(macs, top1, label=one.name, **{**look(one), "markersize": 5})
+        _draw_draws(axes, macs, one.rows, colour)
+        labels = [f"{row['asked']:g}" if one.budgets else row["subnet"] for row in one.rows]
         points += zip(macs, top1, labels, strict=True)
     axes.set_xlabel(f"mean MACs per image{unit and f', {unit}'} (thin bar: std over images)")
     axes.set_ylabel(f"top-1, % (bar: 95 % interval{_images(rows)})")
@@ -192,6 +188,29 @@ def draw_per_image_usage(
     axes.set_ylabel("asked budget S")
     figure.legend(fontsize=SMALL, loc="outside lower center", ncols=2, frameon=False)
     return figure
+
+
+def _lines(rows: Sequence[Row]) -> list[Series]:
+    """What shares a line: budgets of one subnet, points along one axis; then the rest, unjoined."""
+    asked = [row for row in rows if row.get("asked") is not None]
+    other = [row for row in rows if row.get("asked") is None]
+    several = len({row["subnet"] for row in asked}) > 1
+    told = "{subnet}: asked budget S" if several else "asked budget S, beside the point"
+    found = [
+        Series(name, series_style(i), tuple(own))
+        for i, (name, own) in enumerate(grouped(asked, told).items())
+    ]
+    rest: list[Row] = []
+    for axis in dict.fromkeys(Subnet.parse(row["subnet"]).axis for row in other):
+        own = [row for row in other if Subnet.parse(row["subnet"]).axis == axis]
+        one = Series(f"operating points, {axis}", series_style(len(found)), tuple(own))
+        if one.joined:
+            found.append(one)
+        else:
+            rest += own
+    if rest:
+        found.append(Series("fixed operating point", Style(VERMILLION, "D", ""), tuple(rest)))
+    return found
 
 
 def _draw_draws(axes: Axes, x: Floats, rows: Sequence[Row], colour: str) -> None:

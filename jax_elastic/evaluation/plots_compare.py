@@ -4,29 +4,27 @@ A run keeps its colour and marker in all of them. Published rows are grey and ho
 source in the legend, and stand only where the paper prints what an axis asks for.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.figures import (
-    SMALL,
-    Floats,
-    label_points,
-    new_figure,
-    new_panels,
-    widen_top,
+from jax_elastic.evaluation.figures import label_points, new_figure, new_panels, widen_top
+from jax_elastic.evaluation.plots_series import (
+    Series,
+    draw_intervals,
+    draw_level,
+    draws_of,
+    finish,
+    look,
+    series_of,
 )
-from jax_elastic.evaluation.plots_series import Series, look, series_of
 from jax_elastic.evaluation.rows import Row
 from jax_elastic.evaluation.tables import count_unit
 
-LEGEND_LINE = 0.19  # inches
 DODGE = 0.03  # of a budget: how far apart the points of one S stand, all together
 
 
@@ -46,11 +44,11 @@ def draw_runs_against_macs(
     size, unit = count_unit(max(row["macs_mean"] for s in series for row in s.rows))
     for one in series:
         macs = one.values("macs_mean", 1 / size)
-        _intervals(axes, macs, one)
+        draw_intervals(axes, macs, one)
         axes.plot(macs, one.values("top1", 100), **look(one))
     axes.set_xlabel(f"mean MACs per image{unit and f', {unit}'}")
     _accuracy_axis(axes, series, ["bar: 95 % interval"], " ")
-    _finish(figure, [axes], series, rows)
+    finish(figure, [axes], series, rows)
     return figure
 
 
@@ -85,7 +83,7 @@ def draw_runs_against_budget(
     _blocks_panel(panels[1], [s for s in series if s.budgets], ends)
     _flops_panel(panels[2], series, ends)
     panels[2].set_xlabel("asked budget S, share of the blocks")
-    _finish(figure, panels, series, rows)
+    finish(figure, panels, series, rows)
     figure.align_ylabels(panels)
     return figure
 
@@ -107,7 +105,7 @@ def draw_ranged_against_fixed(rows: Sequence[Row], title: str) -> Figure:
     References:
       URNet, figure 8.
     """
-    series = [s.by("macs_mean") for s in series_of(rows) if s.budgets and not _drawn(s.rows)]
+    series = [s.by("macs_mean") for s in series_of(rows) if s.budgets and not draws_of(s.rows)]
     ranged, fixed = ([s for s in series if (len(s.rows) > 1) == many] for many in (True, False))
     if not ranged or not fixed:
         raise UsageError("this takes a run with several budgets and a run with one")
@@ -127,14 +125,14 @@ def draw_ranged_against_fixed(rows: Sequence[Row], title: str) -> Figure:
     _accuracy_axis(axes, series, [], " ")
     named = [replace(s, name=f"{s.name} (ranged)") for s in ranged]
     named += [replace(s, name=f"{s.name} (fixed)") for s in fixed]
-    _finish(figure, [axes], named, ())
+    finish(figure, [axes], named, ())
     label_points(axes, points)
     return figure
 
 
 def has_ranged_and_fixed(rows: Sequence[Row]) -> bool:
     """Whether `draw_ranged_against_fixed` has runs of both kinds."""
-    counts = [len(s.rows) for s in series_of(rows) if s.budgets and not _drawn(s.rows)]
+    counts = [len(s.rows) for s in series_of(rows) if s.budgets and not draws_of(s.rows)]
     return min(counts, default=0) == 1 and max(counts) > 1
 
 
@@ -166,19 +164,6 @@ def _flops_panel(axes: Axes, series: Sequence[Series], ends: tuple[float, float]
     axes.set_ylabel(f"FLOPs per image{unit and f', {unit}'}\n(2 per MAC)")
 
 
-def _intervals(axes: Axes, x: Floats, series: Series) -> None:
-    """The 95 % interval over images as a thin bar; that over random draws as wide caps."""
-    colour, top1 = series.style.colour, series.values("top1", 100)
-    thin: dict[str, Any] = {"elinewidth": 0.8, "alpha": 0.75}
-    caps: dict[str, Any] = {"elinewidth": 1.6, "capsize": 5.5, "capthick": 1.6}
-    for key, form in (("top1_ci95", thin), ("top1_draws_ci95", caps)):
-        there = [i for i, row in enumerate(series.rows) if row.get(key) is not None]
-        if there:
-            low, high = 100 * np.array([series.rows[i][key] for i in there], float).T
-            bars = np.maximum([top1[there] - low, high - top1[there]], 0)
-            axes.errorbar(x[there], top1[there], bars, fmt="none", ecolor=colour, **form)
-
-
 def _against_budget(
     axes: Axes,
     series: Series,
@@ -192,14 +177,13 @@ def _against_budget(
         # No budget moves it: a level line, marked where the others end.
         level = [scale * row[key] for row in series.rows if row.get(key) is not None]
         if level:
-            dashed = {**look(series), "linestyle": (0, (2, 2)), "markevery": [1]}
-            axes.plot(ends, level * 2, **dashed)
+            draw_level(axes, ends, level[0], series)
         return
     there = series.having(key).by("asked")
     if there.rows:
         budgets = there.values("asked") + (shift or 0)
         if shift is not None:
-            _intervals(axes, budgets, there)
+            draw_intervals(axes, budgets, there)
         axes.plot(budgets, there.values(key, scale), **look(there))
 
 
@@ -213,11 +197,6 @@ def _with_share(series: Series) -> Series:
     return replace(series, rows=tuple(rows))
 
 
-def _drawn(rows: Iterable[Row]) -> set[int]:
-    """How often images were drawn, where gates are random."""
-    return {row["draws"] for row in rows if row.get("draws")}
-
-
 def _accuracy_axis(axes: Axes, series: Sequence[Series], notes: list[str], gap: str) -> None:
     """Names the axis and, where a run fails beside the others, stretches it."""
     top1 = np.concatenate([one.values("top1", 100) for one in series])
@@ -227,28 +206,3 @@ def _accuracy_axis(axes: Axes, series: Sequence[Series], notes: list[str], gap: 
         notes = [*notes, "stretched scale"]
     told = f",{gap}".join(notes)
     axes.set_ylabel(f"top-1, %{gap}({told})" if notes else "top-1, %")
-
-
-def _finish(
-    figure: Figure, panels: Sequence[Axes], series: Sequence[Series], rows: Sequence[Row]
-) -> None:
-    """Grid, margins and the legend below, for which the figure grows."""
-    for axes in panels:
-        axes.set_axisbelow(True)
-        axes.grid(color="0.9", linewidth=0.6)
-        axes.margins(0.05, 0.08)
-    handles = [Line2D([], [], label=one.name, **look(one)) for one in series]
-    draws = sorted(_drawn(rows))
-    if draws:
-        told = f"95 % of {' or '.join(map(str, draws))} draws"
-        handles.append(
-            Line2D([], [], linestyle="", label=told, color="0.3", marker="_", markersize=10)
-        )
-    longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = 4 if longest <= 12 else 3 if longest <= 22 else 2 if longest <= 40 else 1
-    lines = -(-len(handles) // columns)
-    columns = -(-len(handles) // lines)
-    figure.set_figheight(figure.get_figheight() + LEGEND_LINE * lines)
-    figure.legend(
-        handles=handles, fontsize=SMALL, loc="outside lower center", ncols=columns, frameon=False
-    )

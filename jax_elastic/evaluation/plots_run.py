@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.evaluation import plots
 from jax_elastic.evaluation.evaluate import Evaluation, Floats
+from jax_elastic.evaluation.plots_anytime import draw_levels, has_levels
 from jax_elastic.evaluation.plots_images import (
     class_extremes,
     draw_class_extremes,
@@ -27,17 +28,18 @@ def draw_run(found: Evaluation, dataset: Dataset, title: str) -> dict[str, Found
     Accuracy against MACs is always there. Where a network with gates was asked for budgets, its
     usage is too; and where its gates are not random, what they do to single images: pairs of a
     class near S = 0.6, and images that are right near S = 0.8 and wrong near 0.6. Of several label
-    levels the finest is drawn.
+    levels the finest is drawn; where there are several operating points, all levels against them.
 
     Args:
       found: what the evaluator found.
       dataset: the images it was given.
       title: stands above each figure.
     """
+    figures: dict[str, Found] = {}
+    if has_levels(found.rows):
+        figures["accuracy_of_levels"] = draw_levels(found.rows, title)
     found = found.at_finest()
-    figures: dict[str, Found] = {
-        "accuracy_against_macs": plots.draw_accuracy_against_macs(found.rows, title)
-    }
+    figures["accuracy_against_macs"] = plots.draw_accuracy_against_macs(found.rows, title)
     opened = [o for o in found.opened if o is not None]
     budgets = [row["asked"] for row in found.rows if row["asked"] is not None]
     if len({row["subnet"] for row in found.rows}) > 1 or not len(opened) == len(budgets) > 0:

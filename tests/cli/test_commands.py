@@ -26,14 +26,21 @@ def test_training_leaves_config_metrics_and_a_checkpoint_that_load_returns(workd
     assert variables["params"]["stage1"]["blocks"]["gate"]["logit"]["bias"].shape == (1, 1)
 
 
-def test_the_best_checkpoint_is_evaluated_into_files_of_its_own(workdir: Path) -> None:
+def test_the_best_checkpoint_is_evaluated_into_files_of_its_own(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    branches = [{"block": 5, "branch": c, "l1": 1.0} for c in (1, 2)]
+    monkeypatch.setattr("jax_elastic.cli.eval_command.branch_rows", lambda variables: branches)
     flags = ["--budgets=0.5", "--checkpoint=best", "--platform=cpu"]
     assert run(["eval", f"--workdir={workdir}", *flags]) == 0
 
     (row,) = json.loads((workdir / "eval-best.json").read_text())["rows"]
     (best,) = (path.name for path in (workdir / "best").glob("[0-9]*"))
     assert row["step"] == int(best)
-    assert (workdir / "plots-best").is_dir()
+    assert (workdir / "plots-best" / "branch_norms.png").exists()
+    told = json.loads((workdir / "branches-best.json").read_text())
+    assert told["kind"] == "branches"
+    assert told["rows"] == [{"step": int(best), **branch} for branch in branches]
 
 
 def test_a_set_whose_classes_are_called_otherwise_is_not_evaluated(

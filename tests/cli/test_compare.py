@@ -1,13 +1,17 @@
 """`compare` on result files that are written by hand: no network is trained or read."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
 from jax_elastic.cli import run
-from jax_elastic.evaluation.rows import write_json
+from jax_elastic.evaluation import plots_anytime
+from jax_elastic.evaluation.plots_anytime import draw_branch_norms
+from jax_elastic.evaluation.rows import Row, write_json
 from jax_elastic.training.workdir import newest_step
 
 URNET = Path(__file__).resolve().parents[2] / "docs" / "published" / "urnet.json"
@@ -36,6 +40,8 @@ def runs(tmp_path: Path) -> Path:
         "random": [row(0.2, **drawn), row(1.0, **drawn)],
         "weighted": [row(0.2, gate_mean=0.31, gate_std=0.1)],
         "digits": [row(0.6, data="digits")],
+        "nested": [row(None, subnet=f"width:{k}", macs_mean=k * 1e6) for k in (1, 2)],
+        "large": [row(None, macs_mean=3e6)],
     }.items():
         write_json(tmp_path / name / "eval.json", "eval", rows)
     write_json(tmp_path / "ranged" / "eval-train.json", "eval", [row(0.6, split="train")])
@@ -96,6 +102,53 @@ def test_without_a_range_and_a_fixed_run_there_is_no_picture_of_both(runs: Path)
 def test_runs_without_budgets_have_accuracy_against_macs_alone(runs: Path) -> None:
     assert compare(runs, "base") == 0
     assert [path.stem for path in (runs / "out").iterdir()] == FIGURES[:1]
+
+
+def test_points_along_one_axis_also_have_errors_against_macs(runs: Path) -> None:
+    assert compare(runs, "nested,base") == 0
+    assert {path.stem for path in (runs / "out").iterdir()} == {FIGURES[0], "error_against_macs"}
+
+
+def test_networks_of_one_name_are_one_curve(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compare(runs, "base,large,nested", "--labels=thin,thin,nested", "--json=-") == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(r["run"], r["macs_mean"]) for r in rows[:2]] == [("thin", 2e6), ("thin", 3e6)]
+
+    assert compare(runs, "base,large", "--labels=thin,thin") == 0
+    assert (runs / "out" / "error_against_macs.png").exists()
+
+
+def write_branches(workdir: Path, *l1: float, step: int = 9) -> None:
+    rows = [{"step": step, "block": 5, "branch": c, "l1": x} for c, x in enumerate(l1, 1)]
+    write_json(workdir / "branches.json", "branches", rows)
+
+
+def test_what_branches_carry_is_drawn_of_all_networks_that_have_some(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Row] = []
+
+    def watched(rows: Sequence[Row], title: str) -> Figure:
+        drawn.extend(rows)
+        return draw_branch_norms(rows, title)
+
+    monkeypatch.setattr(plots_anytime, "draw_branch_norms", watched)
+    write_branches(runs / "nested", 3, 1)
+    write_branches(runs / "base", 2, 2)
+    assert compare(runs, "nested,fixed,base,large", "--labels=I,fixed,thin,thin") == 0
+
+    assert (runs / "out" / "branch_norms.png").exists()
+    found = [(row["run"], row["branch"], row["l1"]) for row in drawn]
+    assert found == [("I", 1, 3), ("I", 2, 1), ("base", 1, 2), ("base", 2, 2)]
+
+
+def test_branches_of_another_checkpoint_than_the_newest_are_refused(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints(runs / "nested", "9")
+    write_branches(runs / "nested", 3, 1, step=8)
+    assert compare(runs, "nested") == 2
+    assert "branches.json is of step 8, the newest checkpoint of step 9" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -180,6 +233,12 @@ def test_the_newest_checkpoint_of_a_run_is_that_of_its_last_step(workdir: Path) 
         ("fixed", ("--split=train",), "--split=train"),
         ("ranged,digits", (), "runs differ in the data set: cifar10 (ranged), digits (digits)"),
         ("ranged,ranged", (), "two runs are called 'ranged'; give each a name of its own"),
+        (
+            "base,fixed",
+            ("--labels=a,a",),
+            "two runs are called 'a'; one name only for networks",
+        ),
+        ("base,base", ("--labels=a,a",), "two runs are called 'a'; one name only for networks"),
         ("ranged,fixed", ("--labels=a",), "1 labels for 2 workdirs"),
         ("ranged", ("--published=nothing.json",), "nothing.json cannot be read"),
         ("ranged", (f"--published={URNET}:SkipNet",), "has no method 'SkipNet'"),

@@ -91,7 +91,7 @@ def test_each_row_of_a_validation_has_a_number_of_its_own_in_the_metrics(
     assert list(numbers_of(rows)) == ["score", *names]
 
 
-def test_eval_has_a_row_per_level_and_draws_the_finest(
+def test_eval_has_a_row_per_level_and_draws_the_finest_and_all(
     workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["eval", f"--workdir={workdir}", "--platform=cpu"]) == 0
@@ -102,7 +102,9 @@ def test_eval_has_a_row_per_level_and_draws_the_finest(
     assert [row["n"] for row in rows] == [359] * 4
     printed = capsys.readouterr().out
     assert "level" in printed.splitlines()[1].split() and "loops" in printed
-    assert (workdir / "plots" / "accuracy_against_macs.png").exists()
+    pictures = {path.stem for path in (workdir / "plots").iterdir()}
+    assert pictures == {"accuracy_against_macs", "accuracy_of_levels"}
+    assert not (workdir / "branches.json").exists()
 
     workdirs = f"--workdirs={workdir}"
     assert run(["compare", workdirs, f"--out={workdir / 'compared'}"]) == 0

@@ -86,6 +86,39 @@ def test_accuracy_is_drawn_in_percent_and_in_the_axis_unit():
     np.testing.assert_allclose(lines[0].get_xydata(), [[80, 86]], rtol=1e-9)
 
 
+def drawn_lines(rows):
+    """Legend -> (style, points) of what `draw_accuracy_against_macs` joins or leaves apart."""
+    lines = plots.draw_accuracy_against_macs(rows, "digits").axes[0].lines
+    named = {line.get_label(): line for line in lines if not line.get_label().startswith("_")}
+    return {
+        name: (line.get_linestyle(), line.get_xydata().tolist()) for name, line in named.items()
+    }
+
+
+def test_points_along_one_axis_are_a_line_of_their_own():
+    rows = [static_row(f"width:{k}", k * 1e8) for k in (2, 1, 3)]
+    points = [[100, 90], [200, 90], [300, 90]]
+    assert drawn_lines(rows) == {"operating points, width": ("-", points)}
+
+
+def test_points_of_several_numbers_or_axes_are_not_joined():
+    fixed = ["full", "blocks:1,0,1", "resolution:1,0.7", "resolution:1,1"]
+    rows = [static_row(subnet, i * 1e8) for i, subnet in enumerate(fixed, 1)]
+    points = [[100, 90], [200, 90], [300, 90], [400, 90]]
+    assert drawn_lines(rows) == {"fixed operating point": ("None", points)}
+
+
+def test_budgets_of_each_of_several_points_are_a_line():
+    rows = [{**budget_row(s), "subnet": f"width:{k}"} for s in BUDGETS for k in (1, 2)]
+    lines = drawn_lines([*rows, static_row("full", 0.9e8)])
+    shapes = {name: (style, len(points)) for name, (style, points) in lines.items()}
+    assert shapes == {
+        "width:1: asked budget S": ("-", 3),
+        "width:2: asked budget S": ("-", 3),
+        "fixed operating point": ("None", 1),
+    }
+
+
 def test_accuracy_shows_what_random_draws_leave_open():
     drawn = [{**budget_row(s), "draws": 10, "top1_draws_ci95": (0.7, 0.75)} for s in BUDGETS]
     assert "95 % of 10 draws (wide caps)" in texts(plots.draw_accuracy_against_macs(drawn, "t"))
