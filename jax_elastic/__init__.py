@@ -10,8 +10,9 @@ families and the seams), `training`, `evaluation`, `inference`, `cli`; `data` be
 
 from jax_elastic.errors import UsageError
 from jax_elastic.inference.engine import build_engine
+from jax_elastic.inference.interruptible import Interruptible
 from jax_elastic.inference.pretrained import pretrained
 from jax_elastic.subnet import Subnet
 from jax_elastic.training.workdir import load
 
-__all__ = ["Subnet", "UsageError", "build_engine", "load", "pretrained"]
+__all__ = ["Interruptible", "Subnet", "UsageError", "build_engine", "load", "pretrained"]
