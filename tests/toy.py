@@ -140,6 +140,7 @@ class Toy:
     subnets = Space("depth", ((1, 2),))
     forms = STATIC_FORMS | TRACED_FORMS
     candidates = ()
+    further = ()
     objectives = ("shallow", "both")
     budgets = ()
     random = False

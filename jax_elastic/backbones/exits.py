@@ -40,6 +40,19 @@ class Exit(nn.Module):
         )
 
 
+def wanted_exits(exits: tuple[int, ...] | None, of: int) -> tuple[int, ...]:
+    """Which exits of 1 ... `of` answer; None stands for all.
+
+    Raises:
+      UsageError: none are wanted, or one that does not exist.
+    """
+    wanted = tuple(range(1, of + 1)) if exits is None else exits
+    for k in wanted or (0,):
+        if not 1 <= k <= of:
+            raise UsageError(f"exit {k} does not exist", f"exits are 1 to {of}")
+    return wanted
+
+
 class Chain(Protocol):
     """An architecture of increments, each with an exit behind it."""
 
@@ -80,10 +93,7 @@ class ChainModule(nn.Module):
           UsageError: there is no such exit.
         """
         net: Chain = self.architecture
-        wanted = tuple(range(1, net.exits + 1)) if exits is None else exits
-        for k in wanted:
-            if not 1 <= k <= net.exits:
-                raise UsageError(f"exit {k} does not exist", f"exits are 1 to {net.exits}")
+        wanted = wanted_exits(exits, net.exits)
         x: Any = images
         logits = {}
         for k in range(1, max(wanted) + 1):

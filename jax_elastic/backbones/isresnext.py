@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BNMode
-from jax_elastic.backbones.exits import Exit
+from jax_elastic.backbones.exits import Exit, wanted_exits
 from jax_elastic.backbones.resnet import Stage, StemKind
 from jax_elastic.backbones.resnext import ConvStem
 from jax_elastic.errors import UsageError
@@ -282,5 +282,5 @@ class ISResNeXtModule(nn.Module):
         share = x.shape[-1] // net.groups
         return tuple(
             net.make_exit(name=f"exit{k}")(x[..., : k * share], bn)
-            for k in exits or range(1, net.groups + 1)
+            for k in wanted_exits(exits, net.groups)
         )

@@ -68,7 +68,7 @@ def count(
     Args:
       network: the family.
       image_shape: (H, W, channels).
-      subnets: operating points; None for those of `Space.shown`.
+      subnets: operating points; None for those of `Space.shown` and `Family.further`.
 
     Returns:
       Per operating point `subnet, macs, executed_macs, flops` (2 per MAC), `fixed`, `blocks`
@@ -79,7 +79,7 @@ def count(
     """
     nominal, executed = CostModel(network, image_shape), CostModel(network, image_shape, True)
     rows = []
-    for subnet in subnets or network.subnets.shown():
+    for subnet in subnets or (*network.subnets.shown(), *network.further):
         cost = nominal.cost(subnet)
         rows.append(
             {

@@ -50,8 +50,9 @@ def check_images(images: Array) -> None:
     Raises:
       UsageError: it has another shape, or other numbers than floats.
     """
-    if images.ndim != 4 or not images.shape[0]:
-        raise UsageError(f"images have shape {images.shape}", "(B, H, W, channels) with B > 0")
+    if getattr(images, "ndim", None) != 4 or not images.shape[0]:
+        what = getattr(images, "shape", type(images).__name__)
+        raise UsageError(f"images have shape {what}", "(B, H, W, channels) with B > 0")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise UsageError(
             f"images are {images.dtype}",

@@ -106,12 +106,15 @@ class Prediction(NamedTuple):
       choice: int (B,), index into `Family.candidates`; None where nothing is chosen.
       weights: float (B, N) in [0, 1], what blocks that run are multiplied by; None where they
         are taken whole. Only `Family.predict` gives it.
+      earlier: at a point that answers more than once, the logits of the answers before the last,
+        each as `logits`; elsewhere empty.
     """
 
     logits: tuple[Array, ...]
     gates: Array | None = None
     choice: Array | None = None
     weights: Array | None = None
+    earlier: tuple[tuple[Array, ...], ...] = ()
 
 
 class Code(Protocol):
@@ -173,6 +176,11 @@ class Family(Protocol):
     @property
     def subnets(self) -> Space:
         """All operating points."""
+        ...
+
+    @property
+    def further(self) -> tuple[Subnet, ...]:
+        """Points outside of `subnets` that a count shows, too; usually empty."""
         ...
 
     @property

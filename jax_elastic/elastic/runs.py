@@ -226,11 +226,24 @@ def predict_runs(
     """
     budgets = None if budget is None else jnp.broadcast_to(budget, len(images))
     carry = first_carry(images, budgets, keys)
-    # On some devices a ReLU turns NaN into 0, and a broken image would get a confident answer.
-    broken = ~jnp.isfinite(images).all((1, 2, 3))
+    broken = are_broken(images)
     carry, gate_logits = run_segments(runs, owns, carry, budget, gates, way, share, broken)
-    logits = tuple(jnp.where(broken[:, None], jnp.nan, level) for level in carry["logits"])
-    return Prediction(logits, gate_logits, carry.get("choice"))
+    earlier = tuple(without_broken(answer, broken) for answer in carry.get("earlier", ()))
+    logits = without_broken(carry["logits"], broken)
+    return Prediction(logits, gate_logits, carry.get("choice"), earlier=earlier)
+
+
+def are_broken(images: Array) -> Array:
+    """Which images (B, H, W, channels) have a number that is not finite: bool (B,)."""
+    return ~jnp.isfinite(images).all((1, 2, 3))
+
+
+def without_broken(logits: tuple[Array, ...], broken: Array) -> tuple[Array, ...]:
+    """The logits (B, classes) of each level, NaN for broken images, bool (B,).
+
+    On some devices a ReLU turns NaN into 0, and a broken image would get a confident answer.
+    """
+    return tuple(jnp.where(broken[:, None], jnp.nan, level) for level in logits)
 
 
 def predict_by_segments(

@@ -38,6 +38,11 @@ class Static(abc.ABC):
         return Space()
 
     @property
+    def further(self) -> tuple[Subnet, ...]:
+        """See `Family`."""
+        return ()
+
+    @property
     def forms(self) -> frozenset[str]:
         """See `Family`."""
         return STATIC_FORMS

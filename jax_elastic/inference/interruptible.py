@@ -7,6 +7,7 @@ to, or when the next would not be done in time.
 """
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -16,15 +17,16 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from jax_elastic.elastic.doors import check_budget, check_images, check_statistics
+from jax_elastic.elastic.doors import check_images, check_statistics
 from jax_elastic.elastic.family import Array, Carry, Family, Prediction, Segment, Variables
+from jax_elastic.elastic.runs import are_broken, without_broken
 from jax_elastic.elastic.segments import first_carry
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
 
 PyTree = Any
-ROUNDS = 20  # passes of a calibration
-LATE = 0.99  # quantile of an increment's times that has to fit what is left
+BROKEN = "broken"  # of a carry: which images are not finite
+ROUNDS = 20  # passes of a calibration, of which the slowest counts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +39,16 @@ class Times:
 
     seconds: npt.NDArray[np.float64]
 
-    def expected(self, late: float = 0.5) -> npt.NDArray[np.float64]:
-        """A quantile of each increment's seconds: (increments,)."""
-        found: npt.NDArray[np.float64] = np.quantile(self.seconds, late, axis=0)
+    @property
+    def usual(self) -> npt.NDArray[np.float64]:
+        """Each increment's median: (increments,)."""
+        found: npt.NDArray[np.float64] = np.median(self.seconds, axis=0)
+        return found
+
+    @property
+    def slowest(self) -> npt.NDArray[np.float64]:
+        """The most that each increment took: (increments,)."""
+        found: npt.NDArray[np.float64] = self.seconds.max(0)
         return found
 
 
@@ -47,7 +56,7 @@ class Interruptible:
     """Runs a network increment by increment.
 
     Args:
-      network: a family whose operating points nest, such as `isresnext` or `exits`.
+      network: a family whose operating points nest (docs/anytime.md).
       variables: its arrays.
       clock: gives seconds.
 
@@ -55,7 +64,8 @@ class Interruptible:
       subnets: the operating points, in the order of their answers.
 
     Raises:
-      UsageError: the operating points do not nest, or BN statistics were never estimated.
+      UsageError: the operating points do not nest, gates or budgets choose what is computed, or BN
+        statistics were never estimated.
     """
 
     def __init__(
@@ -64,23 +74,15 @@ class Interruptible:
         variables: Variables,
         clock: Callable[[], float] = time.perf_counter,
     ):
-        check_budget(network, None)
-        self.subnets = tuple(network.subnets)
         self._clock = clock
-        self._increments = []
-        done: list[str] = []
+        added = list(_additions(network))
+        self.subnets = tuple(subnet for subnet, _ in added)
         for subnet in self.subnets:
-            *segments, exit_ = network.segments(subnet)
-            names = [segment.name for segment in segments]
-            if names[: len(done)] != done:
-                raise UsageError(
-                    f"the operating points of this network do not nest: {subnet} begins anew",
-                    "networks whose points add to one another, such as isresnext and exits",
-                    "run one point with build_engine",
-                )
             check_statistics(network, variables, subnet)
-            self._increments.append(_Increment([*segments[len(done) :], exit_], variables))
-            done = names
+        self._increments = [
+            _Increment(segments, variables, subnet == self.subnets[-1])
+            for subnet, segments in added
+        ]
         self._times: dict[Any, Times] = {}
 
     def __call__(
@@ -92,31 +94,36 @@ class Interruptible:
         """Yields (operating point, prediction), as they come; the last is the best.
 
         With a deadline, the first call for a shape and dtype of images runs a calibration, which
-        takes `ROUNDS` passes and does not count.
+        takes `ROUNDS` passes, does not count and is not cancelled.
 
         Args:
           images: float (B, H, W, channels), normalised as in training.
-          deadline: seconds from now; an increment begins only if nearly always (`LATE`) it ends in
-            time. None for none.
+          deadline: seconds from this call, which go on while an answer is looked at; an increment
+            begins only if the slowest of its calibration would end in time. None for none.
           cancelled: asked before every increment, for example `threading.Event().is_set`.
 
         Raises:
-          UsageError: images of another form, or a deadline that the first answer does not keep.
+          UsageError: images of another form, a deadline that is no time, or one that the first
+            answer does not keep.
         """
         check_images(images)
+        images = jnp.asarray(images)
         limits: Sequence[float] = [0.0] * len(self.subnets)
         if deadline is not None:
-            limits = list(self.times(images).expected(LATE))
+            _check_deadline(deadline)
+            limits = list(self.times(images).slowest)
             if limits[0] > deadline:
                 raise UsageError(
                     f"a deadline of {1e3 * deadline:g} ms is too short",
                     f"the first answer, of {self.subnets[0]}, takes {1e3 * limits[0]:.1f} ms here",
                 )
-        return self._answers(images, deadline, limits, cancelled)
+        ends = None if deadline is None else self._clock() + deadline
+        return self._answers(images, ends, limits, cancelled)
 
     def times(self, images: Array) -> Times:
         """What the increments take for images of this shape and dtype; measured once."""
         check_images(images)
+        images = jnp.asarray(images)
         key = images.shape, str(images.dtype)
         if key not in self._times:
             self._pass(images)  # compiles
@@ -133,17 +140,15 @@ class Interruptible:
     def _answers(
         self,
         images: Array,
-        deadline: float | None,
+        ends: float | None,
         limits: Sequence[float],
         cancelled: Callable[[], bool],
     ) -> Iterator[tuple[Subnet, Prediction]]:
-        start = self._clock()
         carry = first_carry(images, None, None)
         for i, (subnet, increment) in enumerate(zip(self.subnets, self._increments, strict=True)):
             if cancelled():
                 return
-            # The first has to fit, and time that passes before it is not the runner's.
-            if i and deadline is not None and self._clock() - start + limits[i] > deadline:
+            if ends is not None and self._clock() + limits[i] > ends:
                 return
             carry, logits = jax.block_until_ready(increment(carry))
             yield subnet, Prediction(logits)
@@ -158,9 +163,11 @@ class _Increment:
     Args:
       segments: what is run; the last one is the exit.
       variables: of the network.
+      last: whether nothing comes after it, so that it hands on nothing.
     """
 
-    def __init__(self, segments: Sequence[Segment], variables: Variables):
+    def __init__(self, segments: Sequence[Segment], variables: Variables, last: bool):
+        self._last = last
         self._codes = [segment.code for segment in segments]
         self._owns = [jax.tree.map(jnp.asarray, segment.take(variables)) for segment in segments]
         self._program = jax.jit(self._run)
@@ -177,9 +184,11 @@ class _Increment:
 
     def _open(self, owns: list[PyTree], carry: Carry) -> tuple[Carry, tuple[Array, ...]]:
         *segments, (exit_, own) = zip(self._codes, owns, strict=True)
+        carry = carry if BROKEN in carry else {**carry, BROKEN: are_broken(carry["image"])}
         for code, arrays in segments:
             carry = code.open(arrays, carry)
-        return carry, exit_.open(own, carry)["logits"]
+        logits = without_broken(exit_.open(own, carry)["logits"], carry[BROKEN])
+        return {} if self._last else carry, logits
 
     def _run(self, owns: list[PyTree], carry: Carry) -> tuple[list[Array], tuple[Array, ...]]:
         given = {id(leaf) for leaf in jax.tree.leaves(carry)}
@@ -197,3 +206,30 @@ class _Increment:
 
         jax.eval_shape(look, self._owns, carry)
         return found[0]
+
+
+def _additions(network: Family) -> Iterator[tuple[Subnet, list[Segment]]]:
+    """Each operating point, with its exit and the segments that the one before did not need."""
+    if network.budgets or network.random:
+        raise UsageError(
+            "this network's gates choose what is computed, by a budget or by chance",
+            "networks whose operating points add to one another",
+            "run it with build_engine",
+        )
+    done: list[str] = []
+    for subnet in network.subnets:
+        *segments, exit_ = network.segments(subnet)
+        names = [segment.name for segment in segments]
+        if names[: len(done)] != done or any(s.role != "fixed" for s in segments):
+            raise UsageError(
+                f"the operating points of this network do not nest: {subnet} begins anew",
+                "networks whose operating points add to one another",
+                "run one point with build_engine",
+            )
+        yield subnet, [*segments[len(done) :], exit_]
+        done = names
+
+
+def _check_deadline(deadline: float) -> None:
+    if not isinstance(deadline, int | float) or not 0 < deadline < math.inf:
+        raise UsageError(f"deadline {deadline!r} is no time", "seconds above 0, or None")

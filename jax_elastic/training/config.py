@@ -122,7 +122,7 @@ def _build_kind(kinds: dict[str, Callable[..., Any]], value: Any, where: str) ->
         raise UsageError(f"{where} is {value!r}", "a group of keys")
     rest = dict(value)
     kind = rest.pop(KIND, next(iter(kinds)))
-    if kind not in kinds:
+    if not isinstance(kind, str) or kind not in kinds:
         raise UsageError(f"{where}.{KIND} is {kind!r}", "one of " + ", ".join(kinds))
     return build(kinds[kind], rest, where)
 

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import warm
 
+from jax_elastic.backbones.isresnext import ISResNeXt as Architecture
+from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.anytime.one_pass import ALL_EXITS
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
@@ -16,6 +18,7 @@ from jax_elastic.inference import interruptible
 from jax_elastic.inference.interruptible import Interruptible
 from jax_elastic.subnet import Subnet
 
+THREE = ISResNeXt(Architecture((1, 2), 6, 3, 2, 3, classes=(5, 2)))
 NESTED = ("isresnext", "exits", "shallow")
 IMAGES = jnp.asarray(warm.random_images(4))
 
@@ -34,20 +37,22 @@ def answers(runner, *args, **kwargs):
     return list(runner(IMAGES, *args, **kwargs))
 
 
-@pytest.mark.parametrize("name", NESTED)
+@pytest.mark.parametrize("name", ["isresnext", "three", "exits", "shallow"])
 def test_every_answer_is_that_of_its_operating_point_alone(name):
+    small = THREE if name == "three" else families.ALL[name]
     with jax.enable_x64(True):
-        network = dataclasses.replace(families.ALL[name], dtype="float64")
+        network = dataclasses.replace(small, dtype="float64")
         with jax.enable_x64(False):
-            variables = warm.warmed(families.ALL[name])
+            variables = warm.warmed(small)
         variables, images = warm.cast(variables, "float64"), IMAGES.astype("float64")
         found = list(Interruptible(network, variables)(images))
         assert [subnet for subnet, _ in found] == list(network.subnets)
         predict = jax.jit(network.predict, static_argnums=2)
         for subnet, prediction in found:
             (expected,) = predict(variables, images, (subnet,), None)
-            # Law 1: 1e-10 in float64; logits are of size 1.
-            np.testing.assert_allclose(prediction.logits[0], expected.logits[0], atol=1e-10)
+            for level, theirs in zip(prediction.logits, expected.logits, strict=True):
+                # Law 1: 1e-10 in float64; logits are of size 1.
+                np.testing.assert_allclose(level, theirs, rtol=0, atol=1e-10)
 
 
 @pytest.fixture(scope="module")
@@ -57,42 +62,66 @@ def variables():
 
 @pytest.fixture
 def timed(variables, monkeypatch):
-    """A runner whose increments take 1 and then 3 seconds by its clock."""
+    """A runner whose increments take 1 second and 3, or in each second pass 2 and 5."""
     clock = Clock()
     runner = Interruptible(families.SMALL["isresnext"], variables, clock)
     wait = jax.block_until_ready
     done = []
 
     def blocked(found):
-        clock.now += (1.0, 3.0)[len(done) % 2]
+        clock.now += (1.0, 3.0, 2.0, 5.0)[len(done) % 4]
         done.append(1)
         return wait(found)
 
     monkeypatch.setattr(interruptible.jax, "block_until_ready", blocked)
-    monkeypatch.setattr(interruptible, "ROUNDS", 2)
-    yield runner, clock, done
+    monkeypatch.setattr(interruptible, "ROUNDS", 3)
+    runner.times(IMAGES)  # after a pass that compiles: slow, quick and slow
+    return runner, clock, done
 
 
-@pytest.mark.parametrize("deadline,count", [(1.0, 1), (3.9, 1), (4.0, 2), (None, 2)])
-def test_an_increment_begins_only_if_it_ends_in_time(timed, deadline, count):
+@pytest.mark.parametrize("deadline,count", [(2.0, 1), (5.9, 1), (6.0, 2), (None, 2)])
+def test_an_increment_begins_only_if_even_a_slow_one_ends_in_time(timed, deadline, count):
     runner, clock, _ = timed
-    runner.times(IMAGES)
     start = clock.now
     assert len(answers(runner, deadline)) == count
     assert deadline is None or clock.now - start <= deadline
 
 
+def test_the_time_in_which_an_answer_is_looked_at_counts(timed):
+    runner, clock, _ = timed
+    found = runner(IMAGES, 8.0)
+    next(found)
+    clock.now += 3.0
+    assert list(found) == []
+
+
+def test_the_time_before_the_first_answer_is_asked_for_counts(timed):
+    runner, clock, _ = timed
+    found = runner(IMAGES, 8.0)
+    clock.now += 7.0
+    assert list(found) == []
+
+
 def test_a_deadline_before_the_first_answer_is_refused_with_what_it_takes(timed):
     runner, _, _ = timed
-    with pytest.raises(UsageError, match=r"500 ms is too short; .* of width:1, takes 1000\.0 ms"):
+    with pytest.raises(UsageError, match=r"500 ms is too short; .* of width:1, takes 2000\.0 ms"):
         answers(runner, 0.5)
+
+
+@pytest.mark.parametrize("deadline", [float("nan"), 0, -1.0, float("inf"), "1"])
+def test_a_deadline_that_is_no_time_is_refused(timed, deadline):
+    with pytest.raises(UsageError, match=r"deadline .* is no time; seconds above 0, or None"):
+        answers(timed[0], deadline)
 
 
 def test_the_calibration_of_a_shape_happens_once_and_tells_each_increment_by_itself(timed):
     runner, _, done = timed
-    np.testing.assert_allclose(runner.times(IMAGES).seconds, [[1, 3], [1, 3]])
-    answers(runner, 10.0)
-    assert len(done) == 2 + 4 + 2  # compiling, two rounds, the call
+    times = runner.times(IMAGES)
+    np.testing.assert_allclose(times.seconds, [[2, 5], [1, 3], [2, 5]])
+    np.testing.assert_allclose(times.usual, [2, 5])
+    assert len(done) == 8  # compiling and three rounds
+    runner.times(IMAGES[:2])
+    assert len(done) == 16
 
 
 def test_it_stops_when_it_is_told_to_and_keeps_what_it_has(variables):
@@ -106,13 +135,14 @@ def test_it_stops_when_it_is_told_to_and_keeps_what_it_has(variables):
     assert answers(runner, cancelled=lambda: True) == []
 
 
-def test_what_was_seen_before_is_handed_on_without_a_copy(variables):
-    runner = Interruptible(families.SMALL["isresnext"], variables)
-    first, second = runner._increments
+def test_what_was_seen_before_is_handed_on_without_a_copy():
+    runner = Interruptible(THREE, warm.warmed(THREE))
+    first, second, last = runner._increments
     carry, _ = first({"image": IMAGES})
     after, _ = second(carry)
     assert after["image"] is IMAGES
     assert after["seen"][0][0] is carry["seen"][0][0]
+    assert last(after)[0] == {}  # which nobody would read
 
 
 @pytest.mark.parametrize("name", NESTED)
@@ -135,3 +165,19 @@ def test_what_are_no_images_is_refused_before_anything_runs(variables, images):
     runner = Interruptible(families.SMALL["isresnext"], variables)
     with pytest.raises(UsageError, match="images"):
         runner(images)
+
+
+@pytest.mark.parametrize("name", ["urnet", "random_drop", "toy"])
+def test_gates_that_choose_what_is_computed_are_no_increments(name):
+    network = families.ALL[name]
+    with pytest.raises(UsageError, match="build_engine"):
+        Interruptible(network, warm.warmed(network))
+
+
+def test_an_image_that_is_not_finite_gets_no_answer_and_the_others_theirs(variables):
+    runner = Interruptible(families.SMALL["isresnext"], variables)
+    spoilt = IMAGES.at[1, 0, 0, 0].set(jnp.nan)
+    for (_, found), (_, clean) in zip(runner(spoilt), runner(IMAGES), strict=True):
+        assert np.isnan(found.logits[0][1]).all()
+        others = np.array([0, 2, 3])
+        np.testing.assert_array_equal(found.logits[0][others], clean.logits[0][others])

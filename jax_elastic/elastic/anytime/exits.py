@@ -9,6 +9,7 @@ from jax_elastic.backbones.msdnet import MSDNet
 from jax_elastic.backbones.shallow import ShallowResNeXt
 from jax_elastic.elastic.anytime.one_pass import Answers, OnePass
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
+from jax_elastic.elastic.plain import HeadCode
 from jax_elastic.elastic.segments import Take
 from jax_elastic.elastic.static import DType
 from jax_elastic.layers import norm
@@ -18,7 +19,7 @@ AXIS = "depth"
 
 @dataclasses.dataclass(frozen=True)
 class IncrementCode:
-    """The layers between two exits: ``image`` or ``features`` -> ``features``.
+    """The layers between two exits: ``image`` or ``x`` -> ``x``, which may be several maps.
 
     Attributes:
       module: the layers.
@@ -30,20 +31,9 @@ class IncrementCode:
 
     def open(self, own: PyTree, carry: Carry) -> Carry:
         """See `Code`."""
-        rest = {name: array for name, array in carry.items() if name not in ("image", "features")}
-        x = carry["image"].astype(self.dtype) if "image" in carry else carry["features"]
-        return {**rest, "features": self.module.apply(own, x, "running")}
-
-
-@dataclasses.dataclass(frozen=True)
-class ExitCode:
-    """An exit: ``features`` -> ``logits``."""
-
-    module: nn.Module
-
-    def open(self, own: PyTree, carry: Carry) -> Carry:
-        """See `Code`."""
-        return {"logits": self.module.apply(own, carry["features"], "running")}
+        rest = {name: array for name, array in carry.items() if name not in ("image", "x")}
+        x = carry["image"].astype(self.dtype) if "image" in carry else carry["x"]
+        return {**rest, "x": self.module.apply(own, x, "running")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +88,7 @@ class Exits(OnePass):
 
     def exit(self, k: int) -> Segment:
         """See `OnePass`."""
-        return Segment(f"exit{k}", ExitCode(self.backbone.make_exit(k)), Take((f"exit{k}",)))
+        return Segment(f"exit{k}", HeadCode(self.backbone.make_exit(k)), Take((f"exit{k}",)))
 
     def _init(self, key: Array, images: Array) -> Any:
         return self.backbone.module().init(key, images, "running")

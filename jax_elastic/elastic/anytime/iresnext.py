@@ -111,7 +111,12 @@ class IResNeXt(Static):
         return dataclasses.replace(self, backbone=self.backbone.reference())
 
     def thin(self, k: int) -> Plain:
-        """Sub-network k as a network by itself: a plain ResNeXt with k / K of the branches."""
+        """Sub-network k as a network by itself: a plain ResNeXt with k / K of the branches.
+
+        Raises:
+          UsageError: there is no such sub-network.
+        """
+        self.check(Subnet(AXIS, (k,)))
         branches = self.backbone.branches * k // self.subnetworks
         return Plain(
             dataclasses.replace(self.backbone, branches=branches), self.dtype, self.bn_momentum
@@ -162,6 +167,7 @@ class IResNeXt(Static):
         """See `Family`: a pass for each."""
         found: list[Prediction] = []
         for subnet in subnets:
+            self.check(subnet)
             k = int(subnet.value[0])
             own = self.slicing(k).network(variables)
             found += self.thin(k).predict(own, images, (FULL,), budget, key)

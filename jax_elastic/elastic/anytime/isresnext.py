@@ -8,11 +8,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import lax
 
-from jax_elastic.backbones.exits import Exit
 from jax_elastic.backbones.isresnext import ISResNeXt as Architecture
 from jax_elastic.backbones.resnext import downsample
 from jax_elastic.elastic.anytime.one_pass import Answers, OnePass
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
+from jax_elastic.elastic.plain import HeadCode
 from jax_elastic.elastic.segments import Take
 from jax_elastic.elastic.static import DType
 from jax_elastic.layers import norm
@@ -120,17 +120,6 @@ class IncrementCode:
 
 
 @dataclasses.dataclass(frozen=True)
-class ExitCode:
-    """An exit on all that was computed so far: ``x`` -> ``logits``."""
-
-    module: Exit
-
-    def open(self, own: PyTree, carry: Carry) -> Carry:
-        """See `Code`."""
-        return {"logits": self.module.apply(own, carry["x"], "running")}
-
-
-@dataclasses.dataclass(frozen=True)
 class ISResNeXt(OnePass):
     """A ResNeXt of K sub-features with an exit behind each: ``width:k``.
 
@@ -187,7 +176,7 @@ class ISResNeXt(OnePass):
 
     def exit(self, k: int) -> Segment:
         """See `OnePass`."""
-        return Segment(f"exit{k}", ExitCode(self.backbone.make_exit()), Take((f"exit{k}",)))
+        return Segment(f"exit{k}", HeadCode(self.backbone.make_exit()), Take((f"exit{k}",)))
 
     def _init(self, key: Array, images: Array) -> Any:
         return self.backbone.module().init(key, images, "running")

@@ -26,11 +26,12 @@ from jax_elastic.elastic.family import (
 )
 from jax_elastic.elastic.plain import classification
 from jax_elastic.elastic.static import Static
+from jax_elastic.errors import UsageError
 from jax_elastic.layers import norm
 from jax_elastic.subnet import Space, Subnet
 
 ALL_EXITS = Subnet("exits")
-"""The pass in which every exit answers; its prediction is the last one's."""
+"""The pass in which every exit answers; the logits are the last one's, the others are `earlier`."""
 
 Answers = tuple[tuple[Array, ...], ...]
 """Of each exit, logits (B, classes) of each label level."""
@@ -38,19 +39,23 @@ Answers = tuple[tuple[Array, ...], ...]
 
 @dataclasses.dataclass(frozen=True)
 class AnswerCode:
-    """An exit on the way: keeps its logits beside what it was given.
+    """One exit of several: its answer joins ``earlier``, or with those is what is left.
 
     Attributes:
       exit_: the exit.
-      k: which.
+      last: whether it is the last one.
     """
 
     exit_: Code
-    k: int
+    last: bool
 
     def open(self, own: PyTree, carry: Carry) -> Carry:
         """See `Code`."""
-        return {**carry, f"answer{self.k}": self.exit_.open(own, carry)["logits"]}
+        earlier = carry.get("earlier", ())
+        logits = self.exit_.open(own, carry)["logits"]
+        if self.last:
+            return {"logits": logits, "earlier": earlier}
+        return {**carry, "earlier": (*earlier, logits)}
 
 
 class OnePass(Static):
@@ -93,10 +98,25 @@ class OnePass(Static):
         """`anytime`: the sum of the cross-entropies of all exits and label levels."""
         return ("anytime",)
 
+    @property
+    def further(self) -> tuple[Subnet, ...]:
+        """`exits`: the pass that has all answers."""
+        return (ALL_EXITS,)
+
+    @property
+    def forms(self) -> frozenset[str]:
+        """Those of a single draw that is known."""
+        return frozenset({"sliced", "host"})
+
     def check(self, subnet: Subnet) -> None:
-        """See `Family`; `exits` is a point, too, whose cost is that of all answers."""
-        if subnet != ALL_EXITS:
+        """See `Family`; `exits` is a point, too."""
+        if subnet == ALL_EXITS:
+            return
+        try:
             self.subnets.check(subnet)
+        except UsageError as error:
+            allowed = f"{error.allowed}, or {ALL_EXITS}"
+            raise UsageError(error.what, allowed, error.next_step) from None
 
     def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:
         """One draw, of the pass that has all exits."""
@@ -142,10 +162,18 @@ class OnePass(Static):
     ) -> tuple[Prediction, ...]:
         """See `Family`: one pass, as far as the last exit that is asked for."""
         del budget, key
-        ks = tuple(self._exit_of(subnet) for subnet in subnets)
-        # The pass that has all exits is that of the last one, as far as its prediction goes.
+        for subnet in subnets:
+            self.check(subnet)
+        ks = self._ks if ALL_EXITS in subnets else tuple(map(self._exit_of, subnets))
         answers, _ = self.answers(variables, images, "running", ks)
-        return tuple(Prediction(logits) for logits in answers)
+        by_exit = dict(zip(ks, answers, strict=True))
+        return tuple(
+            Prediction(
+                by_exit[self._exit_of(subnet)],
+                earlier=answers[:-1] if subnet == ALL_EXITS else (),
+            )
+            for subnet in subnets
+        )
 
     def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
         """Increments and exit; at `exits` each exit follows its increment."""
@@ -156,9 +184,8 @@ class OnePass(Static):
         found = []
         for k, increment in enumerate(increments, 1):
             answer = self.exit(k)
-            if k < self.exits:
-                answer = dataclasses.replace(answer, code=AnswerCode(answer.code, k))
-            found += [increment, answer]
+            code = AnswerCode(answer.code, k == self.exits)
+            found += [increment, dataclasses.replace(answer, code=code)]
         return tuple(found)
 
     @property

@@ -40,6 +40,12 @@ def everything(variables):
     return answers, moments, grads
 
 
+@jax.jit
+def at_test(variables):
+    """All answers under running statistics."""
+    return SMALL.answers(variables, IMAGES, "running", (1, 2, 3))[0]
+
+
 def group_of(path, leaf):
     """Which sub-feature each number of a leaf belongs to, from 1; 0 for counts."""
     names = [part.key for part in path]
@@ -54,7 +60,7 @@ def group_of(path, leaf):
 
 
 @settings(max_examples=10, deadline=None)
-@given(k=st.integers(1, K - 1), seed=st.integers(0, 2**16), size=st.sampled_from([1e-3, 1.0, 1e3]))
+@given(k=st.integers(1, K - 1), seed=st.integers(0, 2**16), size=st.sampled_from([1e-3, 0.1, 1.0]))
 def test_nothing_of_a_later_sub_feature_changes_a_bit_of_an_exit(k, seed, size):
     rng = np.random.default_rng(seed)
 
@@ -62,13 +68,16 @@ def test_nothing_of_a_later_sub_feature_changes_a_bit_of_an_exit(k, seed, size):
         noise = size * rng.normal(size=leaf.shape).astype(np.float32)
         return jnp.where(group_of(path, leaf) > k, leaf + noise, leaf)
 
-    params = jax.tree_util.tree_map_with_path(change, WEIGHTS["params"])
+    other = jax.tree_util.tree_map_with_path(change, WEIGHTS)
+    # Variances stay positive; what they are does not matter in training.
+    other["stats"] = jax.tree.map(jnp.abs, other["stats"])
     answers, moments, _ = everything(WEIGHTS)
-    others, changed, _ = everything({**WEIGHTS, "params": params})
-    for ours, theirs in zip(answers[:k], others[:k], strict=True):
-        for level, other in zip(ours, theirs, strict=True):
-            np.testing.assert_array_equal(level, other)
-    assert not np.array_equal(answers[k][0], others[k][0])
+    others, changed, _ = everything(other)
+    pairs = [(answers, others), (at_test(WEIGHTS), at_test(other))]
+    for before, after in pairs:
+        for ours, theirs in zip(before[:k], after[:k], strict=True):
+            jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+        assert not np.array_equal(before[k][0], after[k][0])
 
     def same(path, leaf, other):
         early = group_of(path, leaf) <= k
@@ -170,6 +179,21 @@ def test_what_sub_features_cannot_share_is_refused(changes, names):
         dataclasses.replace(SMALL.backbone, **changes)
 
 
+def test_the_pass_with_all_exits_has_the_answers_of_all():
+    variables = warm.warmed(SMALL)
+    engine = build_engine(SMALL, variables, "masked", [ALL_EXITS])
+    (whole,) = jax.jit(SMALL.predict, static_argnums=2)(variables, IMAGES, (ALL_EXITS,), None)
+    for found in (engine(IMAGES, ALL_EXITS), whole):
+        answers = (*found.earlier, found.logits)
+        assert len(answers) == K
+        for subnet, logits in zip(SMALL.subnets, answers, strict=True):
+            for level, theirs in zip(logits, engine(IMAGES, subnet).logits, strict=True):
+                # Float32: the same sums in another order.
+                np.testing.assert_allclose(level, theirs, rtol=0, atol=1e-5)
+
+
 def test_a_width_that_is_none_of_the_exits_is_refused():
-    with pytest.raises(UsageError, match=r"width:4 does not fit .* from \{1, 2, 3\}"):
+    with pytest.raises(UsageError, match=r"width:4 does not fit .* from \{1, 2, 3\}, or exits$"):
         SMALL.check(Subnet("width", (4,)))
+    with pytest.raises(UsageError, match="depth:1 does not fit"):
+        SMALL.predict(WEIGHTS, IMAGES, (Subnet("depth", (1,)),), None)
