@@ -23,6 +23,8 @@ Expected, on test (seed 0, 2 cores), of `:i`, `:is` and `:msdnet`:
     depth:3  97.5 %   [95.3, 98.7]  69.8 K    0
     depth:4  97.8 %   [95.7, 98.9]  92.4 K    0
 
+With shared BN (`:shared_bn`) I-ResNeXt has 68.8, 95.8, 94.4 and 91.6 %.
+
 Variants: `i` (default), `is` or `msdnet`; `hard` trains on digits_hard, 300 images amid clutter and
 noise; with `i` also one of `own_bn` (default), `shared_bn`, `thin1` to `thin4`, `shallow_joint` and
 `shallow_separate1` to `shallow_separate4`, as in `iresnext_cifar10.py`; with `is` and `msdnet` also
