@@ -103,7 +103,6 @@ def test_each_phase_takes_a_step_on_fake_images(variant):
     "config,changes",
     [
         ("isresnext_imagenet.py", ["stage_sizes=(1,2,1,1)"]),
-        ("isresnext_cub.py", ["stage_sizes=(1,2,1,1)"]),
         ("isresnext_cub.py:hierarchical", ["stage_sizes=(1,2,1,1)"]),
         ("msdnet_imagenet.py", ["base=1", "step=1"]),
     ],
