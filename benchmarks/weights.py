@@ -1,6 +1,7 @@
 """Trains the small networks that come with the package: `python -m benchmarks.weights NAME ...`.
 
-About 2 minutes each on 2 CPU cores. NAMEs: plain_digits, urnet_digits.
+About 2 minutes each on 2 CPU cores. NAMEs: plain_digits, urnet_digits, iresnext_digits,
+isresnext_digits.
 """
 
 import sys
@@ -22,6 +23,8 @@ from jax_elastic.training.workdir import claim, load_variables
 NETWORKS = {
     "plain_digits": "configs/urnet_digits.py:base",
     "urnet_digits": "configs/urnet_digits.py",
+    "iresnext_digits": "configs/anytime_digits.py:i",
+    "isresnext_digits": "configs/anytime_digits.py:is",
 }
 """Name -> its config."""
 LARGEST = 600_000  # bytes: they live in the repository

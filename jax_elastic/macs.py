@@ -132,8 +132,9 @@ def count_macs(function: Callable[..., Any], *args: Any) -> int:
       Multiply-accumulates for the whole batch, an exact Python int.
 
     Raises:
-      UncountableError: the function holds a loop of unknown length, branches of unequal cost,
-        or a primitive that the counter does not know and that holds a jaxpr.
+      UncountableError: the function holds a loop of unknown length, branches of unequal cost
+        (of those that depend on the platform, JAX's default one's is counted), or a primitive
+        that the counter does not know and that holds a jaxpr.
     """
     return count_jaxpr(jax.make_jaxpr(function)(*args))
 
@@ -162,7 +163,7 @@ def _count_equation(equation: Any) -> int:
     if name == "scan":
         return int(params["length"]) * count_jaxpr(params["jaxpr"])
     if name == "cond":
-        return _count_branches(params["branches"])
+        return _count_branches(params["branches"], params.get("branches_platforms"))
     if name == "shard_map":
         # The body is what one device runs.
         axes = params["newly_manual_axes"]
@@ -195,13 +196,26 @@ def _count_dot(equation: Any) -> int:
     return outputs * taps
 
 
-def _count_branches(branches: tuple[Any, ...]) -> int:
+def _count_branches(branches: tuple[Any, ...], platforms: tuple[Any, ...] | None) -> int:
+    """MACs of any branch, or of the one that JAX's default platform takes."""
+    if platforms is not None:
+        branches = (branches[_own_platform(platforms)],)
     counts = [count_jaxpr(branch) for branch in branches]
     if len(set(counts)) > 1:
         raise UncountableError(
             "cond", f"its branches cost {counts} MACs; count each segment on its own"
         )
     return counts[0]
+
+
+def _own_platform(platforms: tuple[tuple[str, ...] | None, ...]) -> int:
+    """Which branch of `lax.platform_dependent` runs here; the names None take all the rest."""
+    default = jax.default_backend()
+    own = {"cuda", "rocm"} if default == "gpu" else {default}
+    for i, names in enumerate(platforms):
+        if names is None or own & set(names):
+            return i
+    raise UncountableError("cond", f"none of its branches is for {default}")
 
 
 def _count_held(name: str, jaxprs: list[Any]) -> int:

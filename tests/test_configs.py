@@ -3,6 +3,7 @@
 import ast
 import itertools
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,48 @@ from jax_elastic.elastic.urnet.variants import VARIANTS
 from jax_elastic.training.experiment import from_config, to_config
 
 FILES = sorted(Path("configs").glob("*.py"))
+
+
+def anytime_kinds(widths: Iterable[int], blocks: Iterable[int] = ()) -> tuple[str, ...]:
+    """The baselines of I-ResNeXt that are there."""
+    shallow = [f"shallow_separate{n}" for n in blocks]
+    return (*(f"thin{k}" for k in widths), *(["shallow_joint", *shallow] if shallow else []))
+
+
 KINDS = tuple(VARIANTS)
+OWN_OR_SHARED = ("own_bn", "shared_bn")
+# Of each file products of words; several where not all words go together.
 WORDS = {
-    "resnet_cifar10": [("32", "20", "56", "110")],
-    "urnet_digits": [("digits", "hard"), KINDS],
-    "urnet_cifar10": [("110", "32"), KINDS],
-    "urnet_cifar100": [("32",), KINDS],
-    "urnet_imagenet": [("resnet101", "resnet84", "resnet75", "resnet72", "resnet50"), KINDS],
+    "anytime_digits": [
+        [("i",), ("digits", "hard"), (*OWN_OR_SHARED, *anytime_kinds(range(1, 5), range(1, 5)))],
+        [("is", "msdnet"), ("digits", "hard"), ("flat", "hierarchical")],
+    ],
+    "iresnext_cifar10": [
+        [("29",), (*OWN_OR_SHARED, *anytime_kinds(range(1, 9), range(2, 10)))],
+        [("65",), (*OWN_OR_SHARED, *anytime_kinds(range(1, 9)))],
+    ],
+    "iresnext_cifar100": [[("29", "65"), ("own_bn", "thin4")], [("29",), ("shallow_joint",)]],
+    "isresnext_cifar10": [[]],
+    "isresnext_cifar100": [[("flat", "hierarchical")]],
+    "isresnext_cub": [[("flat", "hierarchical")]],
+    "isresnext_imagenet": [[]],
+    "msdnet_cifar10": [[]],
+    "msdnet_cifar100": [[]],
+    "msdnet_imagenet": [[]],
+    "resnet_cifar10": [[("32", "20", "56", "110"), ("he2016", "anytime")]],
+    "resnext_cifar10": [[("29", "65")]],
+    "urnet_digits": [[("digits", "hard"), KINDS]],
+    "urnet_cifar10": [[("110", "32"), KINDS]],
+    "urnet_cifar100": [[("32",), KINDS]],
+    "urnet_imagenet": [[("resnet101", "resnet84", "resnet75", "resnet72", "resnet50"), KINDS]],
 }
 CASES = [
-    (path, ",".join(words)) for path in FILES for words in itertools.product(*WORDS[path.stem])
+    (path, ",".join(words))
+    for path in FILES
+    for groups in WORDS[path.stem]
+    for words in itertools.product(*groups)
 ]
+URNETS = [path for path in FILES if KINDS in WORDS[path.stem][0]]
 
 
 @pytest.mark.parametrize(("path", "variant"), CASES, ids=str)
@@ -32,7 +64,7 @@ def test_a_config_is_an_experiment_that_survives_being_written_down(
     experiment, name = read_config([f"--config={path}:{variant}"], default="")
 
     assert from_config(json.loads(json.dumps(to_config(experiment)))) == experiment
-    assert name == f"{path.stem}-{variant.replace(',', '-')}"
+    assert name == "-".join([path.stem, *filter(None, variant.split(","))])
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -44,7 +76,7 @@ def test_a_config_opens_with_paper_command_hardware_and_what_to_expect(path: Pat
     assert [part for part in parts if part not in docstring] == []
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if KINDS in WORDS[path.stem]], ids=str)
+@pytest.mark.parametrize("path", URNETS, ids=str)
 def test_the_elastic_network_and_its_base_share_the_backbone_and_the_data(path: Path) -> None:
     elastic, _ = read_config([f"--config={path}"], default="")
     base, _ = read_config([f"--config={path}:base"], default="")

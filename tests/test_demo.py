@@ -26,14 +26,19 @@ def run(*arguments):
     )
 
 
+def train_and_evaluate(workdir, *flags):
+    """The rows of `eval.json`."""
+    run("train.py", f"--workdir={workdir}", *flags)
+    run("eval.py", f"--workdir={workdir}")
+    return json.loads((workdir / "eval.json").read_text())["rows"]
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     """Asked budget -> row of `eval.json`."""
     workdir = tmp_path_factory.mktemp("demo")
-    run("train.py", "--config=configs/urnet_digits.py", f"--workdir={workdir}")
-    run("eval.py", f"--workdir={workdir}")
-    document = json.loads((workdir / "eval.json").read_text())
-    return {row["asked"]: row for row in document["rows"]}
+    trained = train_and_evaluate(workdir, "--config=configs/urnet_digits.py")
+    return {row["asked"]: row for row in trained}
 
 
 # Digits are so easy that the ends of the range are harder to keep than its middle.
@@ -58,3 +63,14 @@ def test_the_demo_spans_more_than_half_of_its_blocks(rows):
 def test_the_demo_with_all_its_blocks_is_within_two_points_of_the_plain_network(rows):
     most = max(rows.values(), key=lambda row: row["achieved"])
     assert most["top1"] >= PLAIN_TOP1 - 0.02
+
+
+# A third of the epochs: the cards of the weights that come with the package hold what all give.
+@pytest.mark.parametrize("name", ["i", "is", "msdnet"])
+def test_in_the_anytime_demo_more_compute_gives_a_better_answer(name, tmp_path):
+    config = f"--config=configs/anytime_digits.py:{name}"
+    rows = train_and_evaluate(tmp_path, config, "--config.phases.anytime.epochs=20")
+
+    assert len(rows) == 4
+    assert all(less["macs_mean"] < more["macs_mean"] for less, more in itertools.pairwise(rows))
+    assert rows[-1]["top1"] >= max(0.95, rows[0]["top1"] + 0.01)

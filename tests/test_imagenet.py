@@ -1,4 +1,4 @@
-"""The ImageNet config at its real widths: what it counts, and a step of each of its phases."""
+"""Configs of large images at their real widths: what they count, and a step of each phase."""
 
 import jax
 import jax.numpy as jnp
@@ -60,18 +60,14 @@ def test_every_phase_says_its_bn_mode_and_its_schedule():
     }
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variant", ["urnet", "fixed0.5", "ba_rand"])
-def test_each_phase_takes_a_step_on_fake_images(variant):
-    # One step of four images: statistics of it alone, and a rate that survives it.
-    changes = ("--config.network.bn_momentum=0.0", "--config.phases.base.learning_rate=0.001")
-    experiment = read(f"resnet50,{variant}", *changes)
+def take_steps(experiment, side):
+    """One step of each phase on four random images, of which the loss and the moves are checked."""
     network = experiment.network
     # The widths are the real ones; the images are small and few, because the time is the CPU's.
-    images = np.random.default_rng(0).normal(size=(4, 64, 64, 3)).astype(np.float32)
+    images = np.random.default_rng(0).normal(size=(4, side, side, 3)).astype(np.float32)
     batch = {
         "image": jnp.asarray(images),
-        "targets": (jax.nn.one_hot(np.arange(4), 1000),),
+        "targets": tuple(jax.nn.one_hot(np.arange(4), classes) for classes in network.classes),
         "mask": jnp.ones(4),
     }
     fresh = jax.jit(network.init)(jax.random.key(0), batch["image"])
@@ -91,3 +87,28 @@ def test_each_phase_takes_a_step_on_fake_images(variant):
         assert any(jax.tree.leaves(expected))
         assert not any(jax.tree.leaves(still))
         state = after
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["urnet", "fixed0.5", "ba_rand"])
+def test_each_phase_takes_a_step_on_fake_images(variant):
+    # One step of four images: statistics of it alone, and a rate that survives it.
+    changes = ("--config.network.bn_momentum=0.0", "--config.phases.base.learning_rate=0.001")
+    take_steps(read(f"resnet50,{variant}", *changes), side=64)
+
+
+# Fewer blocks and layers than in the paper, because compiling them is what takes the time.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config,changes",
+    [
+        ("isresnext_imagenet.py", ["stage_sizes=(1,2,1,1)"]),
+        ("isresnext_cub.py:hierarchical", ["stage_sizes=(1,2,1,1)"]),
+        ("msdnet_imagenet.py", ["base=1", "step=1"]),
+    ],
+)
+def test_the_anytime_networks_of_large_images_take_a_step_on_fake_ones(config, changes):
+    flags = [f"--config.network.backbone.{change}" for change in changes]
+    experiment, _ = read_config([f"--config=configs/{config}", *flags], "")
+
+    take_steps(experiment, side=32)

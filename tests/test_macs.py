@@ -197,6 +197,31 @@ def test_a_cond_with_equal_branches_is_counted_once():
     assert count_macs(either, jax.ShapeDtypeStruct((), jnp.bool_), X, SQUARE) == MATMUL
 
 
+# The platform that programs here are lowered for, as JAX names it, and one that is not here.
+HERE = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
+THERE = "cpu" if HERE == "tpu" else "tpu"
+
+
+@pytest.mark.parametrize(
+    "platforms,products", [([HERE], 1), ([THERE, HERE], 1), ([THERE], 2)], ids=str
+)
+def test_of_branches_by_platform_the_one_that_runs_here_is_counted(platforms, products):
+    branches = dict.fromkeys(platforms, lambda x, w: x @ w)
+
+    def by_platform(x, w):
+        return lax.platform_dependent(x, w, **branches, default=lambda x, w: x @ w @ w)
+
+    assert count_macs(by_platform, X, SQUARE) == products * MATMUL
+
+
+def test_branches_for_other_platforms_alone_cannot_be_counted():
+    def elsewhere(x, w):
+        return lax.platform_dependent(x, w, **{THERE: lambda x, w: x @ w})
+
+    with pytest.raises(UncountableError, match="none of its branches is for"):
+        count_macs(elsewhere, X, SQUARE)
+
+
 def uneven_cond(x, w):
     return lax.cond(x.sum() > 0, lambda x, w: x @ w, lambda x, w: x, x, w)
 

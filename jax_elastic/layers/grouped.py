@@ -45,7 +45,7 @@ def grouped_conv(
 
     Returns:
       (B, H', W', groups * o) with k // 2 zeros on all sides, dtype of `x`. `native` alone can
-      be differentiated forward; `auto` alone has no MACs to count, for they are its platform's.
+      be differentiated forward; the MACs of `auto` are those of JAX's default platform.
 
     Raises:
       UsageError: `impl` is unknown, or the channels are not those of so many groups.

@@ -21,8 +21,8 @@ def choose(variant: str, *groups: tuple[str, ...]) -> tuple[str, ...]:
     for word in filter(None, variant.split(",")):
         found = [i for i, group in enumerate(groups) if word in group]
         if not found:
-            allowed = "; ".join(", ".join(group) for group in groups)
-            raise UsageError(f"unknown variant {word!r}", f"one of each: {allowed}")
+            allowed = "one of each: " + "; ".join(", ".join(group) for group in groups)
+            raise UsageError(f"unknown variant {word!r}", allowed if groups else "there are none")
         if found[0] in given:
             raise UsageError(f"variants {given[found[0]]!r} and {word!r} exclude each other")
         given[found[0]] = word

@@ -1,0 +1,90 @@
+"""I-ResNeXt, IS-ResNeXt and MSDNet on handwritten digits: anytime prediction in some minutes.
+
+Paper: Anytime Neural Prediction via Slicing Networks Vertically (2018), in small.
+Command: python train.py --config=configs/anytime_digits.py:i --workdir=runs/anytime
+Hardware: 2 CPU cores. Time: about a minute and a half each, half of it compiling.
+Expected, on test (seed 0, 2 cores), of `:i`, `:is` and `:msdnet`:
+
+    subnet    top-1  95 % interval     MACs  std
+    width:1  95.5 %   [92.9, 97.2]   35.1 K    0
+    width:2  98.9 %   [97.2, 99.6]   60.7 K    0
+    width:3  98.9 %   [97.2, 99.6]   86.3 K    0
+    width:4  98.9 %   [97.2, 99.6]  111.9 K    0
+
+    subnet    top-1  95 % interval    MACs  std
+    width:1  92.2 %   [89.0, 94.5]  15.7 K    0
+    width:2  96.1 %   [93.6, 97.7]  33.4 K    0
+    width:3  98.3 %   [96.4, 99.2]  53.2 K    0
+    width:4  98.9 %   [97.2, 99.6]  75.1 K    0
+
+    subnet    top-1  95 % interval    MACs  std
+    depth:1  90.5 %   [87.1, 93.1]  26.3 K    0
+    depth:2  96.7 %   [94.2, 98.1]  48.6 K    0
+    depth:3  97.5 %   [95.3, 98.7]  69.8 K    0
+    depth:4  97.8 %   [95.7, 98.9]  92.4 K    0
+
+With shared BN (`:shared_bn`) I-ResNeXt has 68.8, 95.8, 94.4 and 91.6 %.
+
+Variants: `i` (default), `is` or `msdnet`; `hard` trains on digits_hard, 300 images amid clutter and
+noise; with `i` also one of `own_bn` (default), `shared_bn`, `thin1` to `thin4`, `shallow_joint` and
+`shallow_separate1` to `shallow_separate4`, as in `iresnext_cifar10.py`; with `is` and `msdnet` also
+`hierarchical`, whose exits also tell how many loops the printed digit has.
+
+What differs from the paper's settings: four sub-networks or exits of few and narrow blocks, because
+digits are easy, and a learning rate that falls along a cosine.
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from jax_elastic.elastic.anytime.recipe import experiment
+from jax_elastic.elastic.anytime.variants import OWN_BN, variants
+from jax_elastic.errors import UsageError
+from jax_elastic.training.words import choose
+
+RESNEXT = {"stage_sizes": (2, 2), "width": 16, "branches": 4, "branch_width": 2}
+MSDNET = {
+    "exits": 4,
+    "base": 1,
+    "step": 1,
+    "channels": 4,
+    "growth": 4,
+    "growth_factors": (1, 2),
+    "bottleneck_factors": (1, 2),
+}
+I_RESNEXT = variants({**RESNEXT, "classes": 10}, subnetworks=4, after=(1, 2, 3, 4))
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant."""
+    name, data, kind, levels = choose(
+        variant,
+        ("i", "is", "msdnet"),
+        ("digits", "hard"),
+        tuple(I_RESNEXT),
+        ("flat", "hierarchical"),
+    )
+    hierarchical = levels == "hierarchical"
+    if name != "i" and kind != OWN_BN:
+        raise UsageError(f"{kind} is a variant of i", next_step=f"for example i,{kind}")
+    if name == "i" and hierarchical:
+        raise UsageError("i has one label level", next_step="for example is,hierarchical")
+    hard = data == "hard"
+    classes = (10, 3) if hierarchical else (10,)
+    network = {
+        "i": I_RESNEXT[kind],
+        "is": {"family": "isresnext", "backbone": {**RESNEXT, "groups": 4, "classes": classes}},
+        "msdnet": {"family": "exits", "backbone": {**MSDNET, "classes": classes}},
+    }[name]
+    training = {
+        # 270 images: small batches, so that as many epochs are enough steps.
+        "epochs": 150.0 if hard else 60.0,
+        "batch_size": 32 if hard else 64,
+        "schedule": "cosine",
+    }
+    digits = runpy.run_path(str(Path(__file__).with_name("urnet_digits.py")))
+    images = digits["HARD" if hard else "DIGITS"]
+    taxonomy = "digits" if hierarchical else ""
+    return experiment(network, {**images, "taxonomy": taxonomy}, training)
