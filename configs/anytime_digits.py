@@ -75,7 +75,10 @@ def get_config(variant: str = "") -> ConfigDict:
     classes = (10, 3) if hierarchical else (10,)
     network = {
         "i": I_RESNEXT[kind],
-        "is": {"family": "isresnext", "backbone": {**RESNEXT, "groups": 4, "classes": classes}},
+        "is": {
+            "family": "isresnext",
+            "backbone": {**RESNEXT, "subfeatures": 4, "classes": classes},
+        },
         "msdnet": {"family": "exits", "backbone": {**MSDNET, "classes": classes}},
     }[name]
     training = {

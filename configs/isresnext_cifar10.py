@@ -19,7 +19,7 @@ ISRESNEXT = {
     "width": 96,
     "branches": 18,
     "branch_width": 4,
-    "groups": 6,
+    "subfeatures": 6,
     "classes": (10,),
 }
 

@@ -41,7 +41,7 @@ ISRESNEXT = {
     "width": 192,
     "branches": 36,
     "branch_width": 4,
-    "groups": 6,
+    "subfeatures": 6,
     "stem": "imagenet",
 }
 

@@ -23,7 +23,7 @@ ISRESNEXT = {
     "width": 160,
     "branches": 30,
     "branch_width": 4,
-    "groups": 5,
+    "subfeatures": 5,
     "classes": (1000,),
     "stem": "imagenet",
 }

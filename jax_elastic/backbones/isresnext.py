@@ -169,7 +169,7 @@ class ISResNeXt:
       width: channels of the stem and of the first stage.
       branches: groups of the 3x3 convolutions, C.
       branch_width: channels of a branch in the first stage, b.
-      groups: K, sub-features; it divides `width` and `branches`.
+      subfeatures: K; it divides `width` and `branches`.
       classes: number of classes of each label level, the finest first.
       stem: `cifar` keeps the map's size, `imagenet` quarters it.
       conv: implementation of the stem's convolution, see `jax_elastic.layers.conv`.
@@ -184,7 +184,7 @@ class ISResNeXt:
     width: int = 96
     branches: int = 18
     branch_width: int = 4
-    groups: int = 6
+    subfeatures: int = 6
     classes: tuple[int, ...] = (10,)
     stem: StemKind = "cifar"
     conv: str = "canonical"
@@ -194,14 +194,15 @@ class ISResNeXt:
     def __post_init__(self) -> None:
         if not self.stage_sizes or min(self.stage_sizes) < 1:
             raise UsageError(f"stage_sizes {self.stage_sizes} has an empty stage", "all >= 1")
-        for name in ("width", "branches", "branch_width", "groups"):
+        for name in ("width", "branches", "branch_width", "subfeatures"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} {getattr(self, name)} is not positive")
         for name in ("width", "branches"):
-            if getattr(self, name) % self.groups:
+            if getattr(self, name) % self.subfeatures:
+                value = getattr(self, name)
                 raise UsageError(
-                    f"{name} {getattr(self, name)} cannot be shared by {self.groups} sub-features",
-                    f"a multiple of groups, {self.groups}",
+                    f"{name} {value} cannot be shared by {self.subfeatures} sub-features",
+                    f"a multiple of {self.subfeatures}",
                 )
         if not self.classes or min(self.classes) < 2:
             raise UsageError(
@@ -216,9 +217,9 @@ class ISResNeXt:
         """The architecture of the first k sub-features, which is one of the same kind."""
         return dataclasses.replace(
             self,
-            width=self.width * k // self.groups,
-            branches=self.branches * k // self.groups,
-            groups=k,
+            width=self.width * k // self.subfeatures,
+            branches=self.branches * k // self.subfeatures,
+            subfeatures=k,
         )
 
     def reference(self) -> "ISResNeXt":
@@ -242,7 +243,7 @@ class ISResNeXt:
         return partial(
             TriangularBlock,
             features=self.features(stage),
-            groups=self.groups,
+            groups=self.subfeatures,
             branches=self.branches,
             branch_width=self.branch_width << stage,
             mixing=self.mixing,
@@ -277,10 +278,10 @@ class ISResNeXtModule(nn.Module):
         x = net.make_stem(name="stem")(images, bn)
         for i in range(len(net.stage_sizes)):
             if i:
-                x = downsample(x, net.features(i), net.groups)
+                x = downsample(x, net.features(i), net.subfeatures)
             x, _ = net.make_stage(i, name=f"stage{i + 1}")(x, None, bn)
-        share = x.shape[-1] // net.groups
+        share = x.shape[-1] // net.subfeatures
         return tuple(
             net.make_exit(name=f"exit{k}")(x[..., : k * share], bn)
-            for k in wanted_exits(exits, net.groups)
+            for k in wanted_exits(exits, net.subfeatures)
         )

@@ -111,7 +111,7 @@ class IncrementCode:
             # One by one: to join them would copy all that was seen so far.
             pairs = zip((*earlier, put), kernels, strict=True)
             y = bn("bn2", functools.reduce(jnp.add, (pointwise(*pair) for pair in pairs)))
-            groups = self.net.branches // self.net.groups
+            groups = self.net.branches // self.net.subfeatures
             y = bn("bn3", grouped_conv(y, weights("conv2"), groups, self.net.grouped))
             return x + pointwise(y, weights("conv3")), put
 
@@ -144,7 +144,7 @@ class ISResNeXt(OnePass):
     @property
     def exits(self) -> int:
         """See `OnePass`."""
-        return self.backbone.groups
+        return self.backbone.subfeatures
 
     @property
     def classes(self) -> tuple[int, ...]:

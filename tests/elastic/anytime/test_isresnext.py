@@ -147,8 +147,8 @@ def test_macs_are_those_of_the_paper_to_the_printed_digit(architecture, shape, p
     found = [round(costs.cost(subnet).full / 1e6, 1) for subnet in network.subnets]
     assert found == printed
     # The pass in which all exits answer has the other classifiers beside.
-    share = architecture.features(len(architecture.stage_sizes) - 1) // architecture.groups
-    others = sum(range(1, architecture.groups)) * share * architecture.classes[0]
+    share = architecture.features(len(architecture.stage_sizes) - 1) // architecture.subfeatures
+    others = sum(range(1, architecture.subfeatures)) * share * architecture.classes[0]
     assert costs.cost(ALL_EXITS).full == costs.cost(network.subnets.fullest).full + others
 
 
@@ -174,7 +174,7 @@ def test_the_loss_adds_up_over_exits_and_label_levels():
 )
 def test_what_sub_features_cannot_share_is_refused(changes, names):
     with pytest.raises(
-        UsageError, match=rf"{names} cannot be shared by 3 .* multiple of groups, 3"
+        UsageError, match=rf"{names} cannot be shared by 3 sub-features; a multiple of 3"
     ):
         dataclasses.replace(SMALL.backbone, **changes)
 
