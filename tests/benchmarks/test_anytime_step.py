@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from benchmarks import anytime_step
-from benchmarks.anytime_step import APART, PLAIN, LastExit, Ready, experiment, iresnext, isresnext
+from benchmarks.anytime_step import APART, PLAIN, LastExit, Ready, experiment, iresnext
 from jax_elastic.backbones.isresnext import ISResNeXt as Architecture
 from jax_elastic.backbones.resnext import ResNeXt
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
-from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.rows import read_json
 from jax_elastic.subnet import Subnet
