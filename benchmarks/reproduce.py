@@ -10,11 +10,11 @@ from pathlib import Path
 
 from absl import flags
 
+from benchmarks import anytime, urnet
 from benchmarks.arms import Runner
 from benchmarks.claims import COLUMNS
 from benchmarks.command import run
 from benchmarks.provenance import joined
-from benchmarks.urnet import EXPERIMENTS
 from jax_elastic.cli.flags import parse_with_names
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
@@ -24,6 +24,7 @@ from jax_elastic.evaluation.tables import format_table
 from jax_elastic.training.stop import Stop, on_sigterm
 
 SCALES = ("small", "full")
+EXPERIMENTS = {**urnet.EXPERIMENTS, **anytime.EXPERIMENTS}
 
 
 def main(argv: list[str]) -> None:

@@ -10,7 +10,7 @@ from benchmarks import reproduce
 from benchmarks.arms import Arm, Runner
 from benchmarks.claims import Claim
 from benchmarks.command import run
-from benchmarks.urnet import EXPERIMENTS, Experiment
+from benchmarks.urnet import Experiment
 from jax_elastic.errors import UsageError
 from jax_elastic.training.stop import Stopped
 
@@ -123,7 +123,7 @@ def test_the_command_writes_rows_that_say_how_they_came_about(place, monkeypatch
             lambda found: [Claim("top-1", "share", found["plain"].at("top1"), paper=0.9)],
         )
 
-    monkeypatch.setitem(EXPERIMENTS, "tiny", tiny)
+    monkeypatch.setitem(reproduce.EXPERIMENTS, "tiny", tiny)
     reproduce.main(
         ["tiny", "--seeds=2", f"--root={place}/root", f"--results={place}", "--compilation_cache="]
     )

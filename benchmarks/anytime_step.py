@@ -1,0 +1,294 @@
+"""Times of the steps of anytime networks: `python -m benchmarks.anytime_step [--rounds=9]`.
+
+I-ResNeXt, 29 layers for CIFAR: the step of all K sub-networks, in every form, against the steps of
+the K as networks by themselves, one after the other. IS-ResNeXt, of as many layers: its step, whose
+one pass has all exits, against that of a plain ResNeXt of the same widths, against those of its
+sub-networks by themselves, and against an I-ResNeXt of the same widths. A step is a dispatch of one
+step as training runs it, on images that are not augmented.
+
+`compile` is what the first dispatch waits for its compiler, with an empty cache of programs. `temp`
+is XLA's temporary memory, of the largest program where there are several; what programs hand from
+one to the next (in `host` the gradients of a sub-network and the sum of those before) is not in it.
+"""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from absl import flags
+
+from benchmarks.command import run
+from benchmarks.dispatches import Run, Work, prepare
+from benchmarks.provenance import facts
+from benchmarks.timing import COLUMNS, Ratio, load
+from jax_elastic.backbones.isresnext import ISResNeXt as Architecture
+from jax_elastic.backbones.isresnext import Mixing
+from jax_elastic.backbones.resnext import ResNeXt
+from jax_elastic.cli.flags import parse
+from jax_elastic.cli.platform import configure
+from jax_elastic.cli.platform import define as define_platform
+from jax_elastic.data.datasets import DataConfig
+from jax_elastic.elastic.anytime.iresnext import IResNeXt
+from jax_elastic.elastic.anytime.isresnext import ISResNeXt
+from jax_elastic.elastic.anytime.one_pass import Answers
+from jax_elastic.elastic.family import Array, BNMode, Family, Form, PyTree, Variables
+from jax_elastic.elastic.plain import Plain
+from jax_elastic.evaluation.rows import write_json
+from jax_elastic.evaluation.tables import Column, format_table
+from jax_elastic.inference.timing import Floats, interleaved
+from jax_elastic.training.experiment import Experiment, Settings
+from jax_elastic.training.host import HostChunk
+from jax_elastic.training.phases import Phase
+from jax_elastic.training.program import make_program
+from jax_elastic.training.state import TrainState
+
+BATCH = 32
+DATA = DataConfig("cifar10", (32, 32, 3), pad=0, mean=(0.5,) * 3, std=(0.25,) * 3)
+FORMS: tuple[Form, ...] = ("sliced", "host", "scan_switch", "scan", "vmap")
+WIDE = ResNeXt()  # of the ablation: 29 layers, width 64, 8 branches of 4 channels
+TRIANGULAR = Architecture((3, 3, 3))  # that of CIFAR, with fewer blocks
+
+MOST = 1.05  # of the steps of the K networks, and of the plain network's step
+MOST_OF_PASSES = 0.30
+
+APART, PLAIN, SAME_WIDTHS = "K networks", "plain ResNeXt", "I-ResNeXt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """What is compared with each other, in the same rounds.
+
+    Attributes:
+      name: in the table.
+      runs: name -> the networks that do a step each, one after the other.
+      ratios: the rows.
+    """
+
+    name: str
+    runs: Mapping[str, tuple[Experiment, ...]]
+    ratios: tuple[Ratio, ...]
+
+
+class Ready(NamedTuple):
+    """A step that can be timed.
+
+    Attributes:
+      run: does it.
+      compile_seconds: what the first dispatch waited for its compiler.
+      temp_bytes: temporary memory of its largest program.
+    """
+
+    run: Run
+    compile_seconds: float
+    temp_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class LastExit(ISResNeXt):
+    """An IS-ResNeXt that answers, and learns, at its last exit alone: one pass for one answer."""
+
+    def answers(
+        self, variables: Variables, images: Array, bn: BNMode, exits: tuple[int, ...]
+    ) -> tuple[Answers, PyTree]:
+        """See `OnePass`."""
+        return super().answers(variables, images, bn, (self.exits,))
+
+
+def main(argv: list[str]) -> None:
+    """Runs the command with its arguments."""
+    values = parse(argv, _define, __doc__ or "")
+    configure(values)
+    # Or times of compiling would be those of reading; the environment may have named one, too.
+    jax.config.update("jax_compilation_cache_dir", None)
+    found: list[dict[str, Any]] = []
+    for case in cases(values.forms, values.batch_size):
+        found += measure(case, values.rounds)
+    shared = {
+        "batch": values.batch_size,
+        "command": "python -m benchmarks.anytime_step " + " ".join(argv),
+        **facts(),
+        **load(),
+    }
+    write_json(values.json, "anytime_steps", [{**row, **shared} for row in found])
+    print(format_table(found, TABLE))
+
+
+def cases(forms: Sequence[Form], batch_size: int) -> tuple[Case, ...]:
+    """All that is measured."""
+    return (
+        iresnext(IResNeXt(WIDE, 4), forms, batch_size),
+        iresnext(IResNeXt(WIDE, 8), forms, batch_size),
+        isresnext(TRIANGULAR, batch_size),
+    )
+
+
+def iresnext(network: IResNeXt, forms: Sequence[Form], batch_size: int) -> Case:
+    """An I-ResNeXt's step in some forms, against its sub-networks' own steps.
+
+    The bar is that of the default form.
+    """
+    K = network.subnetworks
+    apart = tuple(experiment(network.thin(k), batch_size) for k in range(1, K + 1))
+    runs: dict[str, tuple[Experiment, ...]] = {APART: apart}
+    ratios = [Ratio(APART, APART)]
+    for form in forms:
+        runs[form] = (experiment(network, batch_size, form),)
+        ratios.append(Ratio(form, APART, MOST if form == Settings.form else None))
+    return Case(f"I-ResNeXt, K = {K}", runs, tuple(ratios))
+
+
+def isresnext(net: Architecture, batch_size: int) -> Case:
+    """An IS-ResNeXt's step, by how its first convolutions mix, against three others.
+
+    The bars are those of the default mixing.
+    """
+    passes = [LastExit(net.first(k)) for k in range(1, net.groups + 1)]
+    plain = plain_of(net)
+    runs = {
+        PLAIN: (experiment(Plain(plain), batch_size),),
+        APART: tuple(experiment(network, batch_size) for network in passes),
+        SAME_WIDTHS: (experiment(IResNeXt(plain, net.groups), batch_size),),
+    }
+    ratios = [Ratio(name, PLAIN) for name in runs]
+    mixings: tuple[Mixing, ...] = ("masked", "sliced")
+    for mixing in mixings:
+        own = dataclasses.replace(net, mixing=mixing)
+        runs[mixing] = (experiment(ISResNeXt(own), batch_size),)
+        barred = own == net
+        ratios += [
+            Ratio(mixing, PLAIN, MOST if barred else None),
+            Ratio(mixing, APART, MOST_OF_PASSES if barred else None),
+            Ratio(mixing, SAME_WIDTHS),
+        ]
+    return Case(f"IS-ResNeXt, K = {net.groups}", runs, tuple(ratios))
+
+
+def plain_of(net: Architecture) -> ResNeXt:
+    """The plain ResNeXt that has an IS-ResNeXt's depth, widths and branches."""
+    return ResNeXt(net.stage_sizes, net.width, net.branches, net.branch_width, net.classes[0])
+
+
+def experiment(network: Family, batch_size: int, form: Form = Settings.form) -> Experiment:
+    """The training of a network, with the paper's optimizer."""
+    (objective,) = network.objectives
+    phase = Phase(
+        name="base",
+        epochs=1.0,
+        objective=objective,
+        learning_rate=0.1,
+        batch_size=batch_size,
+        nesterov=True,
+        weight_decay=1e-4,
+    )
+    return Experiment(network=network, phases=(phase,), data=DATA, form=form)
+
+
+def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
+    """A row for each ratio of a case: that of `Ratio.row`, and what its run took."""
+    all_ready = {
+        name: [ready(experiment) for experiment in experiments]
+        for name, experiments in case.runs.items()
+    }
+    seconds = interleaved({name: in_turn(steps) for name, steps in all_ready.items()}, rounds)
+    return [
+        {
+            "case": case.name,
+            **ratio.row(seconds),
+            **costs(seconds[ratio.name], all_ready[ratio.name]),
+        }
+        for ratio in case.ratios
+    ]
+
+
+def costs(seconds: Floats, steps: Sequence[Ready]) -> dict[str, float]:
+    """What a run took: `seconds` (their median), `compile_seconds`, `temp_bytes`."""
+    return {
+        "seconds": float(np.median(seconds)),
+        "compile_seconds": sum(step.compile_seconds for step in steps),
+        "temp_bytes": max(step.temp_bytes for step in steps),
+    }
+
+
+def in_turn(steps: Sequence[Ready]) -> Callable[[], None]:
+    """All of them, one after the other."""
+
+    def run() -> None:
+        for step in steps:
+            step.run()
+
+    return run
+
+
+def ready(experiment: Experiment) -> Ready:
+    """Compiles a dispatch of one step."""
+    (phase,) = experiment.phases
+    work = prepare(experiment, phase.name, 1)
+    program: Any = make_program(experiment, work.span, work.mesh)
+    held = [jax.block_until_ready(work.begin())]
+
+    def dispatch(n: int) -> None:
+        held[0], losses, _ = program(held[0], work.arrays, work.ids, work.draws, np.int32(n))
+        losses.block_until_ready()
+
+    # The first compiles all, and both do what such a call does beside.
+    first, second = (_seconds(lambda: dispatch(0)) for _ in range(2))
+    temp = max(_temp_bytes(lowered) for lowered in programs(program, held[0], work))
+    return Ready(lambda: dispatch(1), first - second, temp)
+
+
+def programs(program: Any, state: TrainState, work: Work) -> list[jax.stages.Lowered]:
+    """The programs of a dispatch that run the network; compiled before, they are not again."""
+    if not isinstance(program, HostChunk):
+        return [program.lower(state, work.arrays, work.ids, work.draws, np.int32(0))]
+    read = state._replace(opt_state=(), ema=())
+    batch = program.batch(work.arrays, work.ids, np.int32(0), read)
+    draws: Any = work.draws
+    return [
+        program.gradients.lower(read, batch, (draw,), np.int32(slot))
+        for slot, draw in enumerate(draws[0])
+    ]
+
+
+def _temp_bytes(lowered: jax.stages.Lowered) -> int:
+    analysis: Any = lowered.compile().memory_analysis()
+    return int(analysis.temp_size_in_bytes)
+
+
+def _seconds(run: Run) -> float:
+    begun = time.perf_counter()
+    run()
+    return time.perf_counter() - begun
+
+
+def _megabytes(count: float) -> str:
+    return f"{count / 2**20:.0f}"
+
+
+TABLE = (
+    Column("case", "case", left=True),
+    *COLUMNS,
+    Column("seconds", "seconds", "{:.2f}".format),
+    Column("compile_seconds", "compile s", "{:.1f}".format),
+    Column("temp_bytes", "temp MiB", _megabytes),
+)
+"""Of what it prints."""
+
+
+def _define(values: flags.FlagValues) -> None:
+    flags.DEFINE_integer("rounds", 9, "of everything", lower_bound=3, flag_values=values)
+    flags.DEFINE_multi_enum(
+        "forms", list(FORMS), FORMS, "of I-ResNeXt's step; repeated", flag_values=values
+    )
+    flags.DEFINE_integer("batch_size", BATCH, "images", lower_bound=1, flag_values=values)
+    flags.DEFINE_string(
+        "json", "docs/results/anytime_step.json", "rows go here", flag_values=values
+    )
+    define_platform(values)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, sys.argv[1:]))
