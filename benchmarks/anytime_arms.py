@@ -24,7 +24,7 @@ DATA = DataConfig("digits_hard", (12, 12, 1), pad=1, mean=(0.204,), std=(0.287,)
 WIDE = IResNeXt(ResNeXt((2, 2, 2), width=24, branches=6, branch_width=2), subnetworks=3)
 # Of three widths that the K sub-features can share, that whose cost is nearest to WIDE's.
 TRIANGULAR = ISResNeXt(
-    Architecture((2, 2, 2), width=24, branches=9, branch_width=2, groups=WIDE.subnetworks)
+    Architecture((2, 2, 2), width=24, branches=9, branch_width=2, subfeatures=WIDE.subnetworks)
 )
 
 NESTED = range(1, WIDE.subnetworks)

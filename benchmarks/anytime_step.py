@@ -146,12 +146,12 @@ def isresnext(net: Architecture, batch_size: int) -> Case:
 
     The bars are those of the default mixing.
     """
-    passes = [LastExit(net.first(k)) for k in range(1, net.groups + 1)]
+    passes = [LastExit(net.first(k)) for k in range(1, net.subfeatures + 1)]
     plain = plain_of(net)
     runs = {
         PLAIN: (experiment(Plain(plain), batch_size),),
         APART: tuple(experiment(network, batch_size) for network in passes),
-        SAME_WIDTHS: (experiment(IResNeXt(plain, net.groups), batch_size),),
+        SAME_WIDTHS: (experiment(IResNeXt(plain, net.subfeatures), batch_size),),
     }
     ratios = [Ratio(name, PLAIN) for name in runs]
     mixings: tuple[Mixing, ...] = ("masked", "sliced")
@@ -164,7 +164,7 @@ def isresnext(net: Architecture, batch_size: int) -> Case:
             Ratio(mixing, APART, MOST_OF_PASSES if barred else None),
             Ratio(mixing, SAME_WIDTHS),
         ]
-    return Case(f"IS-ResNeXt, K = {net.groups}", runs, tuple(ratios))
+    return Case(f"IS-ResNeXt, K = {net.subfeatures}", runs, tuple(ratios))
 
 
 def plain_of(net: Architecture) -> ResNeXt:
