@@ -16,7 +16,7 @@ from jax_elastic.evaluation.rows import read_json
 from jax_elastic.subnet import Subnet
 
 WIDE = IResNeXt(ResNeXt((1,), width=4, branches=2, branch_width=2), 2)
-TRIANGULAR = Architecture((1,), width=4, branches=2, branch_width=2, groups=2)
+TRIANGULAR = Architecture((1,), width=4, branches=2, branch_width=2, subfeatures=2)
 SECONDS = {APART: 2.0, "sliced": 1.0, "host": 2.2, PLAIN: 1.6, "I-ResNeXt": 4.0, "masked": 0.8}
 
 
