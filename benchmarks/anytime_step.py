@@ -104,17 +104,18 @@ def main(argv: list[str]) -> None:
     configure(values)
     # Or times of compiling would be those of reading; the environment may have named one, too.
     jax.config.update("jax_compilation_cache_dir", None)
+    told = {"batch": values.batch_size, "command": _command(argv), **facts()}
     found: list[dict[str, Any]] = []
     for case in cases(values.forms, values.batch_size):
-        found += measure(case, values.rounds)
-    shared = {
-        "batch": values.batch_size,
-        "command": "python -m benchmarks.anytime_step " + " ".join(argv),
-        **facts(),
-        **load(),
-    }
-    write_json(values.json, "anytime_steps", [{**row, **shared} for row in found])
-    print(format_table(found, TABLE))
+        rows = measure(case, values.rounds)
+        found += [{**row, **told, **load()} for row in rows]
+        # After each case: compiling them all takes minutes.
+        write_json(values.json, "anytime_steps", found)
+        print(format_table(rows, TABLE), flush=True)
+
+
+def _command(argv: Sequence[str]) -> str:
+    return " ".join(["python -m benchmarks.anytime_step", *argv])
 
 
 def cases(forms: Sequence[Form], batch_size: int) -> tuple[Case, ...]:
