@@ -90,7 +90,7 @@ def test_a_pass_for_one_answer_learns_at_its_last_exit_alone(tiny):
 
     assert not found["exit1"]["classifier"]["kernel"].any()
     assert found["exit2"]["classifier"]["kernel"].any()
-    assert found["stage1"]["blocks"]["conv1"]["group1"].any()
+    assert found["stage1"]["blocks"]["conv1"]["group1"]["kernel"].any()
 
 
 def test_the_plain_network_has_the_widths_and_the_depth_of_the_triangular_one():
