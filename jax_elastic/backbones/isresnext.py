@@ -209,6 +209,11 @@ class ISResNeXt:
                 f"classes {self.classes} are too few to tell apart", "2 or more at each level"
             )
 
+    @property
+    def exits(self) -> int:
+        """The number of exits: one behind each sub-feature."""
+        return self.subfeatures
+
     def features(self, stage: int) -> int:
         """Width of a stage, counted from 0."""
         return self.width << stage
@@ -234,8 +239,9 @@ class ISResNeXt:
         """The blocks of a stage, counted from 0, on its own map."""
         return Stage(self.stage_sizes[stage], 1, False, self.block(stage), name=name)
 
-    def make_exit(self, name: str | None = None) -> Exit:
-        """A classifier; exit k is applied to the first k sub-features."""
+    def make_exit(self, k: int, name: str | None = None) -> Exit:
+        """The classifiers of exit k, which is applied to the first k sub-features."""
+        del k
         return Exit(self.classes, name=name)
 
     def block(self, stage: int) -> Callable[..., TriangularBlock]:
@@ -282,6 +288,6 @@ class ISResNeXtModule(nn.Module):
             x, _ = net.make_stage(i, name=f"stage{i + 1}")(x, None, bn)
         share = x.shape[-1] // net.subfeatures
         return tuple(
-            net.make_exit(name=f"exit{k}")(x[..., : k * share], bn)
+            net.make_exit(k, name=f"exit{k}")(x[..., : k * share], bn)
             for k in wanted_exits(exits, net.subfeatures)
         )

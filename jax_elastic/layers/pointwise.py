@@ -1,6 +1,6 @@
 """The 1x1 convolution as one matrix product over all pixels.
 
-XLA:CPU runs the product two to three times as fast as the convolution, in the gradients, too, and
+XLA:CPU is quicker with the product than with the convolution, in the gradients, too, and
 under `vmap` a kernel per row stays a product, where it would become a grouped convolution.
 """
 

@@ -1,7 +1,7 @@
 """Networks with exits on the way, from which a shallow part answers: ``depth:k``."""
 
 import dataclasses
-from typing import Any, cast
+from typing import cast
 
 import flax.linen as nn
 
@@ -9,7 +9,6 @@ from jax_elastic.backbones.msdnet import MSDNet
 from jax_elastic.backbones.shallow import ShallowResNeXt
 from jax_elastic.elastic.anytime.one_pass import Answers, OnePass
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
-from jax_elastic.elastic.plain import HeadCode
 from jax_elastic.elastic.segments import Take
 from jax_elastic.elastic.static import DType
 from jax_elastic.layers import norm
@@ -58,20 +57,6 @@ class Exits(OnePass):
         """See `OnePass`."""
         return AXIS
 
-    @property
-    def exits(self) -> int:
-        """See `OnePass`."""
-        return self.backbone.exits
-
-    @property
-    def classes(self) -> tuple[int, ...]:
-        """See `Family`."""
-        return self.backbone.classes
-
-    def reference(self) -> "Exits":
-        """See `Family`."""
-        return dataclasses.replace(self, backbone=self.backbone.reference())
-
     def answers(
         self, variables: Variables, images: Array, bn: BNMode, exits: tuple[int, ...]
     ) -> tuple[Answers, PyTree]:
@@ -85,10 +70,3 @@ class Exits(OnePass):
         """See `OnePass`."""
         code = IncrementCode(self.backbone.make_increment(k), self.dtype)
         return Segment(f"increment{k}", code, Take((f"increment{k}",)))
-
-    def exit(self, k: int) -> Segment:
-        """See `OnePass`."""
-        return Segment(f"exit{k}", HeadCode(self.backbone.make_exit(k)), Take((f"exit{k}",)))
-
-    def _init(self, key: Array, images: Array) -> Any:
-        return self.backbone.module().init(key, images, "running")

@@ -12,8 +12,6 @@ from jax_elastic.backbones.isresnext import ISResNeXt as Architecture
 from jax_elastic.backbones.resnext import downsample
 from jax_elastic.elastic.anytime.one_pass import Answers, OnePass
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
-from jax_elastic.elastic.plain import HeadCode
-from jax_elastic.elastic.segments import Take
 from jax_elastic.elastic.static import DType
 from jax_elastic.layers import norm
 from jax_elastic.layers.grouped import grouped_conv
@@ -141,20 +139,6 @@ class ISResNeXt(OnePass):
         """See `OnePass`."""
         return AXIS
 
-    @property
-    def exits(self) -> int:
-        """See `OnePass`."""
-        return self.backbone.subfeatures
-
-    @property
-    def classes(self) -> tuple[int, ...]:
-        """See `Family`."""
-        return self.backbone.classes
-
-    def reference(self) -> "ISResNeXt":
-        """See `Family`."""
-        return dataclasses.replace(self, backbone=self.backbone.reference())
-
     def answers(
         self, variables: Variables, images: Array, bn: BNMode, exits: tuple[int, ...]
     ) -> tuple[Answers, PyTree]:
@@ -173,13 +157,6 @@ class ISResNeXt(OnePass):
         """See `OnePass`."""
         code = IncrementCode(self.backbone, self.dtype)
         return Segment(f"increment{k}", code, TakeGroups(k - 1, k, self.exits))
-
-    def exit(self, k: int) -> Segment:
-        """See `OnePass`."""
-        return Segment(f"exit{k}", HeadCode(self.backbone.make_exit()), Take((f"exit{k}",)))
-
-    def _init(self, key: Array, images: Array) -> Any:
-        return self.backbone.module().init(key, images, "running")
 
 
 def _exits(tree: PyTree) -> PyTree:

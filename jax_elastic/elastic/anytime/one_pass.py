@@ -6,8 +6,9 @@ point is increments 1 ... k and exit k, and a runner that is told to stop has an
 
 import abc
 import dataclasses
-from typing import Any
+from typing import Any, Protocol, Self, cast
 
+import flax.linen as nn
 import numpy as np
 
 from jax_elastic.elastic.family import (
@@ -24,7 +25,8 @@ from jax_elastic.elastic.family import (
     Variables,
     When,
 )
-from jax_elastic.elastic.plain import classification
+from jax_elastic.elastic.plain import HeadCode, classification
+from jax_elastic.elastic.segments import Take
 from jax_elastic.elastic.static import Static
 from jax_elastic.errors import UsageError
 from jax_elastic.layers import norm
@@ -58,18 +60,45 @@ class AnswerCode:
         return {**carry, "earlier": (*earlier, logits)}
 
 
+class Backbone(Protocol):
+    """What an architecture with exits gives, whatever lies between them."""
+
+    @property
+    def exits(self) -> int:
+        """K."""
+        ...
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The number of classes of each label level."""
+        ...
+
+    def reference(self) -> "Backbone":
+        """The same architecture with the convolutions whose MACs are counted."""
+        ...
+
+    def make_exit(self, k: int, name: str | None = None) -> nn.Module:
+        """The classifiers of exit k."""
+        ...
+
+    def module(self) -> nn.Module:
+        """The whole network, with parameters `exit1` ..."""
+        ...
+
+
 class OnePass(Static):
-    """A network with K exits, ``AXIS:1`` ... ``AXIS:K``, trained on the sum of their losses."""
+    """A network with K exits, ``AXIS:1`` ... ``AXIS:K``, trained on the sum of their losses.
+
+    Attributes:
+      backbone: the architecture, a `Backbone`.
+    """
+
+    backbone: Any
 
     @property
     @abc.abstractmethod
     def axis(self) -> str:
         """The axis of its operating points."""
-
-    @property
-    @abc.abstractmethod
-    def exits(self) -> int:
-        """K."""
 
     @abc.abstractmethod
     def answers(
@@ -84,9 +113,24 @@ class OnePass(Static):
     def increment(self, k: int) -> Segment:
         """What exit k needs beyond exit k - 1; named so that equal names take equal arrays."""
 
-    @abc.abstractmethod
     def exit(self, k: int) -> Segment:
         """Exit k: what increments 1 ... k hand on -> ``logits``."""
+        return Segment(f"exit{k}", HeadCode(self._net.make_exit(k)), Take((f"exit{k}",)))
+
+    @property
+    def exits(self) -> int:
+        """K."""
+        return self._net.exits
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """See `Family`."""
+        return self._net.classes
+
+    def reference(self) -> Self:
+        """See `Family`."""
+        same: Any = self
+        return cast(Self, dataclasses.replace(same, backbone=self._net.reference()))
 
     @property
     def subnets(self) -> Space:
@@ -187,6 +231,14 @@ class OnePass(Static):
             code = AnswerCode(answer.code, k == self.exits)
             found += [increment, dataclasses.replace(answer, code=code)]
         return tuple(found)
+
+    def _init(self, key: Array, images: Array) -> Any:
+        return self._net.module().init(key, images, "running")
+
+    @property
+    def _net(self) -> Backbone:
+        net: Backbone = self.backbone
+        return net
 
     @property
     def _ks(self) -> tuple[int, ...]:
