@@ -24,7 +24,7 @@ from jax_elastic.elastic.segments import first_carry
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
 
-PyTree = Any
+SMALL = 2048  # elements: up to here an array is compiled into its program
 BROKEN = "broken"  # of a carry: which images are not finite
 ROUNDS = 20  # passes of a calibration, of which the slowest counts
 
@@ -158,7 +158,8 @@ class _Increment:
     """Segments and an exit as one program, which returns only what it has made anew.
 
     A compiled program copies what it hands on; all that was seen so far would be copied again and
-    again.
+    again. And each array that it is given costs a call some microseconds, so small ones, which are
+    most, are its constants.
 
     Args:
       segments: what is run; the last one is the exit.
@@ -169,7 +170,11 @@ class _Increment:
     def __init__(self, segments: Sequence[Segment], variables: Variables, last: bool):
         self._last = last
         self._codes = [segment.code for segment in segments]
-        self._owns = [jax.tree.map(jnp.asarray, segment.take(variables)) for segment in segments]
+        leaves, structure = jax.tree.flatten([s.take(variables) for s in segments])
+        self._structure: Any = structure
+        small = [leaf.size <= SMALL for leaf in leaves]
+        self._constants = [np.asarray(x) if s else None for x, s in zip(leaves, small, strict=True)]
+        self._given = [jnp.asarray(x) for x, s in zip(leaves, small, strict=True) if not s]
         self._program = jax.jit(self._run)
         self._kept: dict[Any, tuple[Any, list[int | None]]] = {}
 
@@ -178,11 +183,14 @@ class _Increment:
         if structure not in self._kept:
             self._kept[structure] = self._handed_on(carry)
         after, kept = self._kept[structure]
-        made, logits = self._program(self._owns, carry)
+        made, logits = self._program(self._given, carry)
         rest = iter(made)
         return after.unflatten(next(rest) if i is None else leaves[i] for i in kept), logits
 
-    def _open(self, owns: list[PyTree], carry: Carry) -> tuple[Carry, tuple[Array, ...]]:
+    def _open(self, given: list[Array], carry: Carry) -> tuple[Carry, tuple[Array, ...]]:
+        rest = iter(given)
+        leaves = [next(rest) if leaf is None else leaf for leaf in self._constants]
+        owns = self._structure.unflatten(leaves)
         *segments, (exit_, own) = zip(self._codes, owns, strict=True)
         carry = carry if BROKEN in carry else {**carry, BROKEN: are_broken(carry["image"])}
         for code, arrays in segments:
@@ -190,21 +198,21 @@ class _Increment:
         logits = without_broken(exit_.open(own, carry)["logits"], carry[BROKEN])
         return {} if self._last else carry, logits
 
-    def _run(self, owns: list[PyTree], carry: Carry) -> tuple[list[Array], tuple[Array, ...]]:
-        given = {id(leaf) for leaf in jax.tree.leaves(carry)}
-        after, logits = self._open(owns, carry)
-        return [leaf for leaf in jax.tree.leaves(after) if id(leaf) not in given], logits
+    def _run(self, given: list[Array], carry: Carry) -> tuple[list[Array], tuple[Array, ...]]:
+        seen = {id(leaf) for leaf in jax.tree.leaves(carry)}
+        after, logits = self._open(given, carry)
+        return [leaf for leaf in jax.tree.leaves(after) if id(leaf) not in seen], logits
 
     def _handed_on(self, carry: Carry) -> tuple[Any, list[int | None]]:
         """The structure of the next carry, and for each leaf its place in this one, if any."""
         found: list[tuple[Any, list[int | None]]] = []
 
-        def look(owns: list[PyTree], carry: Carry) -> None:
+        def look(given: list[Array], carry: Carry) -> None:
             places = {id(leaf): i for i, leaf in enumerate(jax.tree.leaves(carry))}
-            leaves, structure = jax.tree.flatten(self._open(owns, carry)[0])
+            leaves, structure = jax.tree.flatten(self._open(given, carry)[0])
             found.append((structure, [places.get(id(leaf)) for leaf in leaves]))
 
-        jax.eval_shape(look, self._owns, carry)
+        jax.eval_shape(look, self._given, carry)
         return found[0]
 
 

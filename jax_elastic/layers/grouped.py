@@ -3,7 +3,8 @@
 A grouped convolution is the dense one whose kernel is block-diagonal. `native` leaves the zeros
 out; it is what is counted, but neither XLA:CPU nor cuDNN has a good gradient of it (jax#13800).
 `dense` multiplies by the zeros too. `split` is between: one dense convolution for a few groups,
-then one for the next. `auto` takes what is best on the platform that the program is lowered for;
+then one for the next. `auto` takes what is best on the platform that the program is lowered for,
+on a CPU `split`, whose forward is one product where it has few channels (`narrow`);
 `python -m benchmarks.grouped_conv` measures it.
 """
 
@@ -19,6 +20,7 @@ from jax import lax
 
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.conv import canonical_conv
+from jax_elastic.layers.narrow import narrow_conv
 
 Array = jax.Array
 Grouped = Callable[[Array, Array, int, int], Array]
@@ -26,6 +28,7 @@ Grouped = Callable[[Array, Array, int, int], Array]
 
 FEW_IMAGES = 16  # fewer than so many
 WIDTH, WIDTH_FOR_FEW_IMAGES = 16, 32  # channels of one convolution of `split`
+NARROW = 16  # channels: with fewer, a forward on a CPU is quicker as a product
 DENSE = 256  # channels: up to here an accelerator's matrix unit does not mind the zeros
 
 
@@ -130,7 +133,12 @@ def _dense(x: Array, kernel: Array, groups: int, stride: int) -> Array:
 
 
 def split_conv(
-    x: Array, kernel: Array, groups: int, stride: int = 1, width: int | None = None
+    x: Array,
+    kernel: Array,
+    groups: int,
+    stride: int = 1,
+    width: int | None = None,
+    conv: Callable[[Array, Array, int], Array] = canonical_conv,
 ) -> Array:
     """One block-diagonal convolution for the first few groups, one for the next, and so on.
 
@@ -142,6 +150,7 @@ def split_conv(
       width: how many channels, in and out, one convolution has at most, unless a single group
         has more. The last one has those that are left. None means what was fastest on a CPU:
         16, and 32 for fewer than 16 images.
+      conv: the dense one, of (x, kernel, stride).
 
     Returns:
       As `grouped_conv`.
@@ -154,7 +163,8 @@ def split_conv(
     xs = lax.split(x, [n * ins for n in sizes], axis=3)
     kernels = lax.split(kernel, [n * outs for n in sizes], axis=3)
     runs = zip(xs, kernels, sizes, strict=True)
-    return jnp.concatenate([_dense(x, kernel, n, stride) for x, kernel, n in runs], 3)
+    parts = [conv(x, _block_diagonal(kernel, n), stride) for x, kernel, n in runs]
+    return jnp.concatenate(parts, 3)
 
 
 def _block_diagonal(kernel: Array, groups: int) -> Array:
@@ -163,6 +173,11 @@ def _block_diagonal(kernel: Array, groups: int) -> Array:
     blocks = kernel.reshape(height, width, 1, ins, groups, outs // groups)
     own = jnp.eye(groups, dtype=bool)[:, None, :, None]
     return jnp.where(own, blocks, 0).reshape(height, width, groups * ins, outs)
+
+
+def _forward(x: Array, kernel: Array, stride: int) -> Array:
+    """What is quickest on a CPU, where no gradient is wanted of it."""
+    return (narrow_conv if x.shape[-1] < NARROW else canonical_conv)(x, kernel, stride)
 
 
 def _on_accelerators(channels: int) -> Grouped:
@@ -175,7 +190,10 @@ def _auto(x: Array, kernel: Array, groups: int, stride: int) -> Array:
         return lambda x, kernel: form(x, kernel, groups, stride)
 
     return lax.platform_dependent(  # type: ignore[no-any-return]
-        x, kernel, cpu=using(split_conv), default=using(_on_accelerators(x.shape[-1]))
+        x,
+        kernel,
+        cpu=using(functools.partial(split_conv, conv=_forward)),
+        default=using(_on_accelerators(x.shape[-1])),
     )
 
 
