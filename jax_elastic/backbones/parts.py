@@ -1,0 +1,100 @@
+"""A network as a chain of parts, so that its map can be resized between them.
+
+Whatever says its parts can be made resizable (`jax_elastic.elastic.resizable`): nothing else is
+asked of a backbone.
+"""
+
+import dataclasses
+from typing import Any, Protocol
+
+import flax.linen as nn
+import jax
+
+from jax_elastic.backbones.blocks import BNMode
+from jax_elastic.backbones.resnet import Stage
+
+Array = jax.Array
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some layers that follow one another, between two places where a map can be resized.
+
+    Attributes:
+      path: of its variables in the network's, e.g. ``("stage2",)``.
+      module: called with (x, bn), or as a `Stage`; gives the next part's x. The last gives
+        logits (B, classes) of each label level.
+      stage: whose map it reads, counted from 1; 0 before the first. Where it is that of no part
+        before, the map can be resized before this one.
+      reads: the children at `path` that it reads; None for all.
+    """
+
+    path: tuple[str, ...]
+    module: nn.Module
+    stage: int
+    reads: tuple[str, ...] | None = None
+
+    def take(self, variables: Any) -> dict[str, PyTree]:
+        """Exactly what it reads of a network's collections; one that it does not have is left out.
+
+        Raises:
+          KeyError: these are another network's variables.
+        """
+        found = {}
+        for collection, tree in variables.items():
+            node = _at(tree, self.path)
+            if node is not None and self.reads is not None:
+                node = {name: node[name] for name in self.reads if name in node}
+            if node:
+                found[collection] = node
+        if "params" in variables and "params" not in found:
+            raise KeyError("/".join((*self.path, *(self.reads or ()))))
+        return found
+
+    def run(
+        self, own: PyTree, x: Array, bn: BNMode, key: Array | None = None
+    ) -> tuple[Any, PyTree]:
+        """Its output, and the BN moments of its own tree (None in `running` mode).
+
+        Args:
+          own: what `take` gives.
+          x: (B, H, W, C).
+          bn: `batch` or `running` statistics.
+          key: of what is drawn in training (dropout); None draws nothing.
+        """
+        args = (None, bn) if isinstance(self.module, Stage) else (bn,)
+        rngs = None if key is None else {"dropout": key}
+        out, sown = self.module.apply(own, x, *args, mutable=["moments"], rngs=rngs)
+        return (out[0] if isinstance(self.module, Stage) else out), sown.get("moments")
+
+
+def _at(tree: PyTree, path: tuple[str, ...]) -> PyTree:
+    for name in path:
+        tree = tree.get(name) if tree is not None else None
+    return tree
+
+
+class Chain(Protocol):
+    """A backbone that says its parts: a frozen dataclass of hyperparameters."""
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        ...
+
+    def module(self) -> nn.Module:
+        """The whole network, called with (images, bn): what its parts give one after the other."""
+        ...
+
+    def reference(self) -> Any:
+        """The same architecture with the layers whose MACs are counted."""
+        ...
+
+    def parts(self) -> tuple[Part, ...]:
+        """Its parts, in order; together they read every variable once."""
+        ...
+
+    def standard(self, side: int) -> tuple[int, ...]:
+        """The side of each stage's map, in pixels, for square images of this side."""
+        ...
