@@ -22,8 +22,9 @@ import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BNMode
 from jax_elastic.backbones.exits import Exit, wanted_exits
-from jax_elastic.backbones.resnet import Stage, StemKind
+from jax_elastic.backbones.resnet import StemKind
 from jax_elastic.backbones.resnext import ConvStem
+from jax_elastic.backbones.stage import Stage
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.downsample import average_pool_2x2, pad_channels
 from jax_elastic.layers.grouped import GroupedConv

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 
 from jax_elastic.backbones.blocks import BNMode
-from jax_elastic.backbones.resnet import Stage
+from jax_elastic.backbones.stage import Stage
 
 Array = jax.Array
 PyTree = Any

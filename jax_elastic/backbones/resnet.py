@@ -21,6 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BLOCKS, BlockKind, BNMode, ResidualBlock
+from jax_elastic.backbones.parts import Part
+from jax_elastic.backbones.stage import Stage, join, rows
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.conv import Conv
 from jax_elastic.layers.norm import BatchNorm
@@ -89,40 +91,6 @@ class Head(nn.Module):
         del bn
         pooled = x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2))
         return (nn.Dense(self.classes, name="classifier")(pooled),)
-
-
-class Stage(nn.Module):
-    """`size` blocks of equal width; the first stands alone where it differs from the others."""
-
-    size: int
-    stride: int
-    alone: bool
-    block: Callable[..., ResidualBlock]
-
-    @nn.compact
-    def __call__(self, x: Array, per_block: PyTree, bn: BNMode) -> tuple[Array, PyTree]:
-        """Runs the blocks; `per_block` has leading axis `size`, and so has the second result."""
-        outs = []
-        if self.alone:
-            block = self.block(stride=self.stride, first=True, name="first")
-            x, out = block(x, _at(per_block, 0), bn)
-            outs.append(jax.tree.map(lambda a: a[None], out))
-        stacked = self.size - len(outs)
-        if stacked:
-
-            def one(block: nn.Module, x: Array, row: PyTree) -> tuple[Array, PyTree]:
-                return cast(ResidualBlock, block)(x, row, bn)
-
-            scan = nn.scan(
-                one,
-                variable_axes={"params": 0, "stats": 0, "moments": 0},
-                split_rngs={"params": True},
-                length=stacked,
-            )
-            block = self.block(stride=1, name="blocks")
-            x, out = scan(cast(nn.Module, block), x, _slice(per_block, len(outs), self.size))
-            outs.append(out)
-        return x, _concatenate(outs)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,6 +173,25 @@ class ResNet:
         first = site.path[-1] == "first"
         return kind(features=site.features, stride=site.stride, first=first, conv=self.conv)
 
+    def parts(self) -> tuple[Part, ...]:
+        """See `Chain`: a stride block reads the map of the stage before its own."""
+        found = [Part(("stem",), self.make_stem(), 0)]
+        for i, size in enumerate(self.stage_sizes):
+            path, alone = (f"stage{i + 1}",), self.alone(i)
+            make = partial(BLOCKS[self.block], features=self.features(i), conv=self.conv)
+            block = cast(Callable[..., ResidualBlock], make)
+            if alone:
+                first = Stage(1, self.stride(i), True, block)
+                found.append(Part(path, first, max(i, 1), ("first",)))
+            if size > alone:
+                found.append(Part(path, Stage(size - alone, 1, False, block), i + 1, ("blocks",)))
+        return (*found, Part(("head",), self.make_head(), len(self.stage_sizes)))
+
+    def standard(self, side: int) -> tuple[int, ...]:
+        """See `Chain`."""
+        first = side if self.stem == "cifar" else -(-side // 4)
+        return tuple(-(-first // 2**i) for i in range(len(self.stage_sizes)))
+
     def reference(self) -> "ResNet":
         """The same architecture with the convolutions whose MACs are counted."""
         return dataclasses.replace(self, conv="native")
@@ -240,20 +227,8 @@ class ResNetModule(nn.Module):
         outs = []
         start = 0
         for i, size in enumerate(net.stage_sizes):
-            rows = _slice(per_block, start, start + size)
-            x, out = net.make_stage(i, self.kind, name=f"stage{i + 1}")(x, rows, bn)
+            own = rows(per_block, start, start + size)
+            x, out = net.make_stage(i, self.kind, name=f"stage{i + 1}")(x, own, bn)
             outs.append(out)
             start += size
-        return net.make_head(name="head")(x, bn), _concatenate(outs)
-
-
-def _at(tree: PyTree, i: int) -> PyTree:
-    return jax.tree.map(lambda a: a[i], tree)
-
-
-def _slice(tree: PyTree, start: int, stop: int) -> PyTree:
-    return jax.tree.map(lambda a: a[start:stop], tree)
-
-
-def _concatenate(trees: list[PyTree]) -> PyTree:
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *trees)
+        return net.make_head(name="head")(x, bn), join(outs)

@@ -20,7 +20,8 @@ import jax
 
 from jax_elastic.backbones.blocks import BNMode
 from jax_elastic.backbones.exits import Exit
-from jax_elastic.backbones.resnet import BlockSite, Stage, StemKind
+from jax_elastic.backbones.resnet import BlockSite, StemKind
+from jax_elastic.backbones.stage import Stage
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.conv import Conv
 from jax_elastic.layers.downsample import average_pool_2x2, pad_channels
