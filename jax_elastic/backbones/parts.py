@@ -52,6 +52,11 @@ class Part:
             raise KeyError("/".join((*self.path, *(self.reads or ()))))
         return found
 
+    def holds(self, path: tuple[str, ...]) -> bool:
+        """Whether what stands at a path of the network's variables is its own."""
+        depth = len(self.path)
+        return path[:depth] == self.path and (self.reads is None or path[depth] in self.reads)
+
     def run(
         self, own: PyTree, x: Array, bn: BNMode, key: Array | None = None
     ) -> tuple[Any, PyTree]:

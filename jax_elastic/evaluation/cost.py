@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from jax_elastic.elastic.family import Carry, Family, GatedCode, Segment
 from jax_elastic.elastic.segments import first_carry
-from jax_elastic.macs import Cost, count_macs
+from jax_elastic.macs import Cost, count_jaxpr, count_macs
 from jax_elastic.subnet import Subnet
 
 PyTree = Any
@@ -142,8 +142,8 @@ class CostModel:
             skipped = gate = 0
             if segment.role == "gated":
                 skipped, gate = self._walk_gated(code, own, carry)
-            opened = count_macs(code.open, own, carry)
-            self._walked[key] = skipped, opened, gate, jax.eval_shape(code.open, own, carry)
+            walked, after = jax.make_jaxpr(code.open, return_shape=True)(own, carry)
+            self._walked[key] = skipped, count_jaxpr(walked), gate, after
         return self._walked[key]
 
     def _walk_gated(self, code: GatedCode, own: PyTree, carry: Carry) -> tuple[int, int]:

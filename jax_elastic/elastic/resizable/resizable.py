@@ -1,0 +1,224 @@
+"""A network whose maps can be resized, stage by stage: ``resolution:s1,...,sn``."""
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from jax_elastic.backbones.parts import Chain
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.elastic.family import (
+    Array,
+    Aux,
+    Batch,
+    BNMode,
+    Draw,
+    Prediction,
+    PyTree,
+    Segment,
+    Variables,
+    When,
+)
+from jax_elastic.elastic.plain import classification
+from jax_elastic.elastic.resizable import sampling
+from jax_elastic.elastic.resizable.stretches import ResizeCode, Stretch, StretchCode, cut, run
+from jax_elastic.elastic.segments import take_nothing
+from jax_elastic.elastic.static import DType, Static
+from jax_elastic.errors import UsageError
+from jax_elastic.layers import banks, norm
+from jax_elastic.layers.resize import resize, scaled
+from jax_elastic.subnet import Space, Subnet
+
+AXIS = "resolution"
+Places = Literal["stages", "input"]
+SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resizable(Static):
+    """One set of convolutions for every combination of scales, with BN layers for each scale.
+
+    Stage i's map is resized to floor(s_i x its standard side), bilinearly, where the backbone's
+    parts say; what it determines, down to the next resize, has the BN layers of that scale.
+
+    Attributes:
+      backbone: the network, as a chain of parts.
+      scales: what each s_i is chosen from, ascending; the standard is 1.
+      side: images are first resized to squares of this side, in pixels, where they are others.
+      places: `stages`, or `input`: only the image is resized, by one scale (an ablation).
+      shared_bn: one set of BN layers for all scales (an ablation).
+      alone: the operating point that the objective `alone` trains; the fullest if empty.
+      resizing: implementation of the resize, see `jax_elastic.layers.resize`.
+      dtype: see `Static`.
+      bn_momentum: see `Static`.
+
+    Raises:
+      UsageError: at construction, where scales are none, repeated, out of order or leave no pixel.
+
+    References:
+      Resizable networks, section 3.
+    """
+
+    backbone: ResNet = dataclasses.field(default_factory=ResNet)
+    scales: tuple[float, ...] = SCALES
+    side: int = 32
+    places: Places = "stages"
+    shared_bn: bool = False
+    alone: tuple[float, ...] = ()
+    resizing: str = "auto"
+    dtype: DType = "float32"
+    bn_momentum: float = norm.MOMENTUM
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.scales or list(self.scales) != sorted(set(self.scales)) or self.scales[0] <= 0:
+            raise UsageError(
+                f"scales {self.scales} are not a list of choices",
+                "each once, ascending, above 0",
+                "for example (0.5, 0.75, 1.0)",
+            )
+        for standard in self._standard:
+            scaled(standard, self.scales[0])
+        if self.alone:
+            self.check(Subnet(AXIS, self.alone))
+
+    @property
+    def chain(self) -> Chain:
+        """The backbone as what is asked of it."""
+        return self.backbone
+
+    @property
+    def _standard(self) -> tuple[int, ...]:
+        """The side of each map that is resized, at scale 1."""
+        return (self.side,) if self.places == "input" else self.chain.standard(self.side)
+
+    @property
+    def subnets(self) -> Space:
+        """``resolution:s1,...,sn``, of n stages (or of the image alone)."""
+        return Space(AXIS, (self.scales,) * len(self._standard))
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """How the operating points of a step are drawn.
+
+        `fair`: as many as there are scales, in which each scale of each stage comes up once;
+        `independent`: as many, each scale drawn for itself (an ablation); `alone`: one only.
+        """
+        return ("fair", "independent", "alone")
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """See `Family`."""
+        return (self.chain.classes,)
+
+    def reference(self) -> "Resizable":
+        """See `Family`."""
+        return dataclasses.replace(self, backbone=self.chain.reference(), resizing="gather")
+
+    def stretches(self, subnet: Subnet) -> tuple[tuple[int, Stretch], ...]:
+        """The network at one operating point: the side that its map is resized to, and what then.
+
+        Raises:
+          UsageError: it does not have that point.
+        """
+        self.check(subnet)
+        chosen = [int(i) for i in self.subnets.coords(subnet)]
+        sides = [scaled(side, s) for side, s in zip(self._standard, subnet.value, strict=True)]
+        if self.places == "input":
+            runs = [self.chain.parts()]
+        else:
+            runs, sides = list(cut(self.chain.parts())), [self.side, *sides]
+        of = [None, *chosen] if len(runs) > len(chosen) else chosen
+        used = [None] * len(runs) if self.shared_bn else of
+        return tuple(
+            (side, Stretch(parts, bank))
+            for side, parts, bank in zip(sides, runs, used, strict=True)
+        )
+
+    def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:
+        """The operating points of a step, see `objectives`."""
+        space = self.subnets
+        if when.objective == "alone":
+            return (Draw(Subnet(AXIS, self.alone) if self.alone else space.fullest),)
+        draw = sampling.fair if when.objective == "fair" else sampling.independent
+        rows = draw(rng, len(self.scales), len(space.dims))
+        return tuple(Draw(space.at(row)) for row in rows)
+
+    def loss(
+        self,
+        variables: Variables,
+        batch: Batch,
+        draw: Draw,
+        key: Array,
+        objective: str,
+        bn: BNMode,
+    ) -> tuple[Array, Aux]:
+        """Cross-entropy at one operating point; sums `ce` and `top1`, over all of them."""
+        del objective
+        assert draw.subnet is not None
+        x, moments = batch["image"].astype(self.dtype), dict[str, PyTree]()
+        for i, (side, stretch) in enumerate(self.stretches(draw.subnet)):
+            x = resize(x, (side, side), self.resizing)
+            own_key = jax.random.fold_in(key, i)
+            x, found = run(stretch.parts, stretch(variables), x, bn, own_key)
+            for part, own in zip(stretch.parts, found, strict=True):
+                if own and stretch.bank is not None:
+                    own = banks.in_bank(own, stretch.bank, len(self.scales))
+                if own:
+                    _put(moments, part.path, own)
+        (logits,) = x
+        value, sums = classification(logits, batch)
+        return value, Aux(norm.complete_moments(variables["stats"], moments), sums)
+
+    def predict(
+        self,
+        variables: Variables,
+        images: Array,
+        subnets: tuple[Subnet, ...],
+        budget: Array | float | None,
+        key: Array | None = None,
+    ) -> tuple[Prediction, ...]:
+        """See `Family`: a pass for each."""
+        del budget, key
+        found = []
+        for subnet in subnets:
+            x: Any = images.astype(self.dtype)
+            for side, stretch in self.stretches(subnet):
+                x = resize(x, (side, side), self.resizing)
+                x, _ = run(stretch.parts, stretch(variables), x, "running")
+            found.append(Prediction(x))
+        return tuple(found)
+
+    def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
+        """Resizes and stretches; those of one stage and scale are the same at every point."""
+        stretches, found = self.stretches(subnet), []
+        for i, (side, stretch) in enumerate(stretches):
+            found.append(
+                Segment(
+                    f"resize{i}/{side}", ResizeCode(side, self.resizing, self.dtype), take_nothing
+                )
+            )
+            code = StretchCode(stretch.parts, i == len(stretches) - 1)
+            bank = "" if stretch.bank is None else f"/bank{stretch.bank + 1}"
+            found.append(Segment(f"stage{i}{bank}", code, stretch))
+        return tuple(found)
+
+    def _init(self, key: Array, images: Array) -> Any:
+        side = (images.shape[0], self.side, self.side, images.shape[-1])
+        fresh = self.backbone.module().init(key, jax.numpy.zeros(side), "running")
+        if self.shared_bn:
+            return fresh
+        return banks.make_banks(fresh, len(self.scales), self._has_banks)
+
+    def _has_banks(self, path: tuple[str, ...]) -> bool:
+        """Whether the BN layer at a path sees a map that a scale determines."""
+        resized = (part for part in self.chain.parts() if part.stage or self.places == "input")
+        return any(part.holds(path) for part in resized)
+
+
+def _put(tree: dict[str, Any], path: tuple[str, ...], found: PyTree) -> None:
+    """Puts what a module sowed at its place; parts of one module lie side by side."""
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = {**tree.get(path[-1], {}), **found}

@@ -1,0 +1,98 @@
+"""A chain of parts cut where its map can be resized: each stretch is what one scale determines."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+
+from jax_elastic.backbones.parts import Part
+from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Variables
+from jax_elastic.elastic.static import DType
+from jax_elastic.layers import banks
+from jax_elastic.layers.resize import resize
+
+Parts = tuple[Part, ...]
+
+
+def cut(parts: Iterable[Part]) -> tuple[Parts, ...]:
+    """The parts before the first place where the map can be resized, and those after each."""
+    return tuple(tuple(run) for _, run in itertools.groupby(parts, key=lambda part: part.stage))
+
+
+@dataclasses.dataclass(frozen=True)
+class Stretch:
+    """The parts between two resizes.
+
+    Attributes:
+      parts: in order.
+      bank: whose BN layers are read, from 0; None where there is a single set.
+    """
+
+    parts: Parts
+    bank: int | None
+
+    def __call__(self, variables: Variables) -> list[PyTree]:
+        """What each part reads: the `take` of a `Segment`."""
+        owns = [part.take(variables) for part in self.parts]
+        return owns if self.bank is None else [banks.bank(own, self.bank) for own in owns]
+
+
+def run(
+    parts: Parts, owns: list[PyTree], x: Array, bn: BNMode, key: Array | None = None
+) -> tuple[Any, list[PyTree]]:
+    """Parts one after the other: the last one's output, and the BN moments of each.
+
+    Args:
+      parts: in order.
+      owns: what each reads.
+      x: (B, H, W, C).
+      bn: `batch` or `running` statistics.
+      key: of what is drawn in training; None draws nothing.
+    """
+    moments = []
+    for i, (part, own) in enumerate(zip(parts, owns, strict=True)):
+        x, found = part.run(own, x, bn, None if key is None else jax.random.fold_in(key, i))
+        moments.append(found)
+    return x, moments
+
+
+@dataclasses.dataclass(frozen=True)
+class ResizeCode:
+    """A resize as a segment's code: ``image`` or ``x`` -> ``x``.
+
+    Attributes:
+      side: in pixels.
+      impl: see `jax_elastic.layers.resize`.
+      dtype: see `Static`.
+    """
+
+    side: int
+    impl: str
+    dtype: DType
+
+    def open(self, own: PyTree, carry: Carry) -> Carry:
+        """See `Code`."""
+        del own
+        rest = {name: array for name, array in carry.items() if name not in ("image", "x")}
+        x = carry["x"] if "x" in carry else carry["image"].astype(self.dtype)
+        return {**rest, "x": resize(x, (self.side, self.side), self.impl)}
+
+
+@dataclasses.dataclass(frozen=True)
+class StretchCode:
+    """A stretch as a segment's code: ``x`` -> ``x``, or ``logits`` where it ends in the classifier.
+
+    Attributes:
+      parts: in order.
+      last: whether the network ends with it.
+    """
+
+    parts: Parts
+    last: bool
+
+    def open(self, own: PyTree, carry: Carry) -> Carry:
+        """See `Code`."""
+        out, _ = run(self.parts, own, carry["x"], "running")
+        return {"logits": out} if self.last else {**carry, "x": out}
