@@ -87,7 +87,8 @@ def _zero() -> Any:
     return 0
 
 
-def _is_bn(node: Any) -> bool:
+def is_bn(node: Any) -> bool:
+    """Whether a node of a tree of statistics is one BN layer's."""
     return isinstance(node, Mapping) and "count" in node and "var" in node
 
 
@@ -97,7 +98,7 @@ def complete_moments(stats: PyTree, moments: PyTree) -> PyTree:
     A family calls it at the end of its loss, so that the moments of all its draws have one
     structure and can be added.
     """
-    if _is_bn(stats):
+    if is_bn(stats):
         if moments:
             return {name: moments[name] for name in ("mean", "var", "n")}
         zeros = jax.tree.map(jnp.zeros_like, stats)
@@ -122,7 +123,7 @@ def fold(stats: PyTree, moments: PyTree, momentum: float = MOMENTUM) -> PyTree:
       `stats` with ``momentum * old + (1 - momentum) * moment / n`` and `count + 1` where n > 0;
       elsewhere unchanged.
     """
-    if not _is_bn(stats):
+    if not is_bn(stats):
         return {
             name: fold(node, moments[name], momentum) if isinstance(node, Mapping) else node
             for name, node in stats.items()
