@@ -132,9 +132,11 @@ class Space:
         values = [
             "{" + ", ".join(_print_number(v) for v in values) + "}" for values in self.choices
         ]
+        each = len(values) > 1 and len(set(values)) == 1
+        allowed = f"each v from {values[0]}" if each else "v from " + " x ".join(values)
         raise UsageError(
             f"operating point {subnet} does not fit this network",
-            f"it takes {form}" + (" with v from " + " x ".join(values) if values else ""),
+            f"it takes {form}" + (f" with {allowed}" if values else ""),
         )
 
     def coords(self, subnet: Subnet) -> np.ndarray:

@@ -18,6 +18,7 @@ CHOICES = st.lists(st.integers(0, 40).map(lambda n: n / 4), min_size=1, max_size
 SPACES = st.builds(Space, AXES, st.lists(CHOICES.map(tuple), max_size=3).map(tuple))
 
 TWO_STAGES = Space("resolution", ((0.5, 0.7, 1), (0.5, 1)))
+SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1)
 
 
 @hypothesis.given(SUBNETS)
@@ -169,6 +170,37 @@ def test_a_point_outside_is_refused_with_the_allowed_values(subnet):
         f"operating point {subnet} does not fit this network; "
         "it takes resolution:v,v with v from {0.5, 0.7, 1} x {0.5, 1}"
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["resolution:1,0.85,0.8,0.9,0.8", "resolution:1,0.9,0.8,0.9"], ids=["scale", "stages"]
+)
+def test_choices_that_are_the_same_everywhere_are_told_once(text):
+    with pytest.raises(UsageError) as error:
+        Space("resolution", (SCALES,) * 5).check(Subnet.parse(text))
+    assert str(error.value) == (
+        f"operating point {text} does not fit this network; "
+        "it takes resolution:v,v,v,v,v with each v from {0.5, 0.6, 0.7, 0.8, 0.9, 1}"
+    )
+
+
+def test_a_scale_per_stage_is_read_found_and_printed():
+    space, point = Space("resolution", (SCALES,) * 5), Subnet.parse("resolution:1,.9,.8,.9,.8")
+    space.check(point)
+    np.testing.assert_array_equal(space.coords(point), [5, 4, 3, 4, 3])
+    assert space.at(space.coords(point)) == point
+    assert str(point) == "resolution:1,0.9,0.8,0.9,0.8"
+    assert str(space.cheapest) == "resolution:0.5,0.5,0.5,0.5,0.5"
+    assert str(space.fullest) == "resolution:1,1,1,1,1"
+
+
+def test_a_space_too_large_to_list_still_answers():
+    space = Space("resolution", (SCALES,) * 20)  # 6^20 points
+    point = space.sample(np.random.default_rng(0))
+    assert point in space
+    assert len(space) == 6**20
+    assert next(iter(space)) == space.cheapest
+    assert space.shown() == (space.cheapest, space.fullest)
 
 
 def test_a_network_without_choices_says_that_it_takes_full():

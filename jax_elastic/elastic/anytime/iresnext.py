@@ -28,6 +28,7 @@ from jax_elastic.elastic.segments import Take
 from jax_elastic.elastic.static import DType, Static
 from jax_elastic.errors import UsageError
 from jax_elastic.layers import norm
+from jax_elastic.layers.banks import make_banks
 from jax_elastic.subnet import FULL, Space, Subnet
 
 AXIS = "width"
@@ -190,10 +191,12 @@ class IResNeXt(Static):
     def _init(self, key: Array, images: Array) -> Any:
         whole = self.thin(self.subnetworks)
         fresh = whole.backbone.module().init(key, images, "running")
-        found: dict[str, Any] = {}
-        for collection, tree in fresh.items():
-            inner = {name: part for name, part in tree.items() if name != "head"}
-            found[collection] = inner if self.shared_bn else _with_banks(inner, self.subnetworks)
+        found: dict[str, Any] = {
+            collection: {name: part for name, part in tree.items() if name != "head"}
+            for collection, tree in fresh.items()
+        }
+        if not self.shared_bn:
+            found = make_banks(found, self.subnetworks)
         features = self.backbone.features(len(self.backbone.stage_sizes) - 1)
         for k in range(1, self.subnetworks + 1):
             head = self.backbone.make_head()
@@ -201,14 +204,3 @@ class IResNeXt(Static):
             for collection in found:
                 found[collection][f"exit{k}"] = own[collection]
         return found
-
-
-def _with_banks(tree: PyTree, banks: int) -> PyTree:
-    """Repeats every BN layer of stacked blocks: (L, ...) -> (L, banks, ...)."""
-
-    def repeat(path: tuple[Any, ...], leaf: Array) -> Array:
-        if not path[-2].key.startswith("bn"):
-            return leaf
-        return jnp.repeat(leaf[:, None], banks, 1)
-
-    return jax.tree_util.tree_map_with_path(repeat, tree)

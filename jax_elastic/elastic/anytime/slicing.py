@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.elastic.family import Array, Variables
+from jax_elastic.layers.banks import bank, in_bank
 
 PyTree = Any
 
@@ -31,7 +32,7 @@ class Slicing(abc.ABC):
     Attributes:
       k: from 1; an int, or int32 ().
       of: K.
-      banks: whether every BN layer of the blocks has an axis of K banks, after that of the stack.
+      banks: whether every BN layer of the blocks has K banks (`jax_elastic.layers.banks`).
     """
 
     k: Any
@@ -40,16 +41,19 @@ class Slicing(abc.ABC):
 
     def network(self, variables: Variables) -> Variables:
         """The sub-network's variables, its exit as `head`."""
-        found: Any = {}
-        for collection, tree in variables.items():
-            parts: Any = tree
-            rest = {name: part for name, part in parts.items() if not name.startswith("exit")}
-            found[collection] = {**self.blocks(rest), "head": self._exit(parts)}
+        trees: Any = variables
+        found: Any = {
+            collection: {name: part for name, part in tree.items() if not name.startswith("exit")}
+            for collection, tree in trees.items()
+        }
+        found = self.blocks(found)
+        for collection, tree in trees.items():
+            found[collection]["head"] = self._exit(tree)
         return found  # type: ignore[no-any-return]
 
-    def blocks(self, tree: PyTree) -> PyTree:
-        """The part of stacked blocks that is read, in params or in stats."""
-        return _by_module(self._cut, tree)
+    def blocks(self, own: Any) -> Any:
+        """The part of stacked blocks that is read, of their ``{"params", "stats"}``."""
+        return _by_module(self._cut, bank(own, self.k - 1) if self.banks else own)
 
     def put_back(self, moments: PyTree) -> PyTree:
         """BN moments of the sub-network -> those of the whole, zero where nothing was seen.
@@ -60,13 +64,10 @@ class Slicing(abc.ABC):
         blocks = {name: part for name, part in moments.items() if name != "head"}
         if not self.banks:
             blocks = _count_channels(blocks)
-        return {**_by_module(self._put_back, blocks), **self._exit_moments(moments["head"])}
-
-    def _in_bank(self, leaf: Array) -> Array:
-        """(L, ...) -> (L, K, ...), zero in all other banks."""
-        hot = (jnp.arange(self.of) == self.k - 1).astype(leaf.dtype)
-        banked: Array = hot.reshape(self.of, *[1] * (leaf.ndim - 1)) * leaf[:, None]
-        return banked
+        blocks = _by_module(self._put_back, blocks)
+        if self.banks:
+            blocks = in_bank(blocks, self.k - 1, self.of)
+        return {**blocks, **self._exit_moments(moments["head"])}
 
     @abc.abstractmethod
     def _cut(self, module: str, leaf: Array) -> Array: ...
@@ -90,8 +91,6 @@ class Cut(Slicing):
         return jax.tree.map(lambda leaf: leaf[0], self.blocks(alone))
 
     def _cut(self, module: str, leaf: Array) -> Array:
-        if self.banks and module.startswith("bn"):
-            leaf = leaf[:, self.k - 1]
         if module not in BRANCHES or leaf.ndim == 1:  # a count has no channels
             return leaf
         axis = BRANCHES[module] + leaf.ndim
@@ -101,7 +100,7 @@ class Cut(Slicing):
         if module in BRANCHES and leaf.ndim > 1:
             missing = leaf.shape[-1] * self.of // self.k - leaf.shape[-1]
             leaf = jnp.pad(leaf, ((0, 0), (0, missing)))
-        return self._in_bank(leaf) if self.banks else leaf
+        return leaf
 
     def _exit(self, tree: PyTree) -> PyTree:
         return tree[f"exit{self.k}"]
@@ -114,14 +113,12 @@ class TracedCut(Slicing):
     """Sub-network k, with k traced: all branches, and zeros."""
 
     def _cut(self, module: str, leaf: Array) -> Array:
-        if self.banks and module.startswith("bn"):
-            return jnp.take(leaf, self.k - 1, 1)
         return leaf * self._kept(leaf, -2)[:, None] if module == "conv3" else leaf
 
     def _put_back(self, module: str, leaf: Array) -> Array:
         if module in BRANCHES and leaf.ndim > 1:
             leaf = leaf * self._kept(leaf, -1)
-        return self._in_bank(leaf) if self.banks else leaf
+        return leaf
 
     def _exit(self, tree: PyTree) -> PyTree:
         exits = [tree[f"exit{k + 1}"] for k in range(self.of)]
