@@ -1,6 +1,6 @@
 """ResizableNet: units of ShuffleNetV2 with several kernels, and squeeze and excitation.
 
-The paper's figure of it is missing; what it is taken to be: docs/choices.md B10. Units differ from
+The paper's figure of it is missing; what it is taken to be: docs/choices.md N6. Units differ from
 one to the next, so none are stacked. Names of the parameter tree, which are public:
 
     stem/{conv, bn}

@@ -1,6 +1,6 @@
 """ShuffleNetV2 (Ma et al. 2018).
 
-Shapes, costs and what differs from the paper: docs/choices.md B9. Stages have the paper's names:
+Shapes, costs and what differs from the paper: docs/choices.md N5. Stages have the paper's names:
 the first is the stem with its max pool. The equal units of a stage are stacked (leading axis =
 unit) and run in one `lax.scan`. Names of the parameter tree, which are public:
 

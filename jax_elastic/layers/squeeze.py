@@ -25,7 +25,7 @@ class SqueezeExcite(nn.Module):
       reduce, bn, expand.
 
     References:
-      Hu et al. 2018; hard sigmoid: Howard et al. 2019 (MobileNetV3); docs/choices.md B10.
+      Hu et al. 2018; hard sigmoid: Howard et al. 2019 (MobileNetV3); docs/choices.md N6.
     """
 
     reduction: int = 4

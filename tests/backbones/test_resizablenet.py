@@ -29,7 +29,7 @@ IMAGES = np.random.default_rng(0).normal(size=(5, 10, 10, 3))
 
 
 def test_parameters_and_macs_are_the_published_ones():
-    # docs/choices.md B10: printed are 6.7 M and 365 M.
+    # docs/choices.md N6: printed are 6.7 M and 365 M.
     net = ResizableNet()
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     apply = functools.partial(net.reference().module().apply, bn="running")

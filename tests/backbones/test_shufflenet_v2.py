@@ -3,6 +3,7 @@
 import functools
 
 import chex
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +22,7 @@ from chained import (
 from jax_elastic.backbones.shuffle_units import ShuffleUnit, shuffle
 from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.errors import UsageError
+from jax_elastic.layers.norm import EPSILON
 from jax_elastic.macs import count_macs
 
 TINY = ShuffleNetV2((1, 3), (4, 6), 3, 5, classes=3, stem="cifar")
@@ -34,7 +36,7 @@ def macs_of(net, side):
     return count_macs(functools.partial(module.apply, bn="running"), shapes_of(net), image)
 
 
-# docs/choices.md B9.
+# docs/choices.md N5.
 @pytest.mark.parametrize(
     "unit,params,macs",
     [("uneven", 3_507_720, 298_970_656), ("halves", 3_503_624, 295_759_392)],
@@ -133,6 +135,31 @@ def test_a_unit_passes_the_first_half_of_its_input_as_it_is():
     )
     np.testing.assert_array_equal(out[..., ::2], x[..., :3])
     assert np.all(out[..., 1::2] >= 0)
+
+
+def test_only_the_1x1_convolutions_of_a_unit_are_followed_by_a_relu():
+    unit = ShuffleUnit(features=8, stride=2, first=True)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 5, 3)), jnp.float32)
+    (out, _), variables = jax.jit(unit.init_with_output, static_argnums=3)(
+        jax.random.key(0), x, None, "running"
+    )
+
+    def conv(x, own, stride=1):
+        # Fresh BN statistics are 0 and 1, so that BN divides by almost 1.
+        kernel, groups = own["kernel"], x.shape[-1] // own["kernel"].shape[2]
+        pads = [(kernel.shape[0] // 2,) * 2] * 2
+        names = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, None, None, names, groups
+        ) / np.sqrt(1 + EPSILON)
+
+    def separable(x, own):
+        return nn.relu(conv(conv(x, own["depthwise"], 2), own["pointwise"]))
+
+    left, right = variables["params"]["left"], variables["params"]["right"]
+    middle = nn.relu(conv(x, right["conv"]))
+    both = jnp.concatenate([separable(x, left), separable(middle, right["separable"])], -1)
+    np.testing.assert_allclose(out, shuffle(both), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("halves,left,right", [(False, 3, 5), (True, 4, 4)])
