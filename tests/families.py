@@ -17,6 +17,7 @@ from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.anytime.one_pass import ALL_EXITS
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.urnet.external import External
 from jax_elastic.elastic.urnet.fixed import URNetFixed
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
@@ -36,6 +37,7 @@ SMALL = {
     "iresnext": IResNeXt(RESNEXT, subnetworks=2),
     "exits": Exits(MSDNet(2, 1, 1, "even", 4, 2, (1, 2), (1, 2), classes=(5,))),
     "isresnext": ISResNeXt(ISArchitecture((1, 2), 8, 4, 2, 2, classes=(5,))),
+    "resizable": Resizable(ResNet((2, 3), width=4, classes=5), scales=(0.5, 1.0), side=8),
 }
 # Bottlenecks have projections, whose statistics a closed block still reads; and one family that
 # the package has never seen.

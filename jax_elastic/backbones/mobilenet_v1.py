@@ -10,8 +10,6 @@ stacked and run in one `lax.scan`. Names of the parameter tree, which are public
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +18,8 @@ import jax
 from jax_elastic.backbones.blocks import BNMode
 from jax_elastic.backbones.mobile_stem import MobileStem, check_stem, sides_behind
 from jax_elastic.backbones.parts import Part
-from jax_elastic.backbones.resnet import Head, Stage, StemKind
+from jax_elastic.backbones.resnet import Head, StemKind
+from jax_elastic.backbones.stage import Made, Stage, made_of
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.depthwise import DepthwiseConv
 from jax_elastic.layers.norm import BatchNorm
@@ -138,8 +137,8 @@ class MobileNetV1:
         """The whole network."""
         return MobileNetV1Module(self)
 
-    def _pair(self, stage: int) -> Callable[..., Any]:
-        return partial(SeparablePair, features=self.features(stage), depthwise=self.depthwise)
+    def _pair(self, stage: int) -> Made:
+        return made_of(SeparablePair, features=self.features(stage), depthwise=self.depthwise)
 
 
 class MobileNetV1Module(nn.Module):

@@ -12,8 +12,6 @@ rows of equal blocks, of which the first changes the width; the others are stack
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -22,7 +20,8 @@ import jax
 from jax_elastic.backbones.blocks import BNMode
 from jax_elastic.backbones.mobile_stem import MobileStem, check_stem, sides_behind
 from jax_elastic.backbones.parts import Part
-from jax_elastic.backbones.resnet import Head, Stage, StemKind
+from jax_elastic.backbones.resnet import Head, StemKind
+from jax_elastic.backbones.stage import Made, Stage, made_of
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.depthwise import DepthwiseConv
 from jax_elastic.layers.norm import BatchNorm
@@ -205,9 +204,9 @@ class MobileNetV2:
         """The whole network."""
         return MobileNetV2Module(self)
 
-    def _block(self, row: int) -> Callable[..., Any]:
+    def _block(self, row: int) -> Made:
         expansion, features, _, _ = self.rows[row]
-        return partial(
+        return made_of(
             InvertedResidual, features=features, expansion=expansion, depthwise=self.depthwise
         )
 

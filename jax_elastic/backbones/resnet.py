@@ -14,7 +14,7 @@ compile time does not grow with depth. Names of the parameter tree, which are pu
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import flax.linen as nn
 import jax
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BLOCKS, BlockKind, BNMode, ResidualBlock
 from jax_elastic.backbones.parts import Part
-from jax_elastic.backbones.stage import Stage, join, rows
+from jax_elastic.backbones.stage import Stage, join, made_of, rows
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.conv import Conv
 from jax_elastic.layers.norm import BatchNorm
@@ -178,8 +178,7 @@ class ResNet:
         found = [Part(("stem",), self.make_stem(), 0)]
         for i, size in enumerate(self.stage_sizes):
             path, alone = (f"stage{i + 1}",), self.alone(i)
-            make = partial(BLOCKS[self.block], features=self.features(i), conv=self.conv)
-            block = cast(Callable[..., ResidualBlock], make)
+            block = made_of(BLOCKS[self.block], features=self.features(i), conv=self.conv)
             if alone:
                 first = Stage(1, self.stride(i), True, block)
                 found.append(Part(path, first, max(i, 1), ("first",)))

@@ -10,19 +10,17 @@ unit) and run in one `lax.scan`. Names of the parameter tree, which are public:
 """
 
 import dataclasses
-from collections.abc import Callable
-from functools import partial
-from typing import Literal, cast
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jax_elastic.backbones.blocks import BNMode, ResidualBlock
+from jax_elastic.backbones.blocks import BNMode
 from jax_elastic.backbones.parts import Part
 from jax_elastic.backbones.resnet import StemKind
 from jax_elastic.backbones.shuffle_units import ShuffleStem, ShuffleUnit
-from jax_elastic.backbones.stage import Stage
+from jax_elastic.backbones.stage import Made, Stage, made_of
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.norm import BatchNorm
 from jax_elastic.layers.pointwise import Pointwise
@@ -131,15 +129,13 @@ class ShuffleNetV2:
         """The whole network."""
         return ShuffleNetV2Module(self)
 
-    def _unit(self, stage: int) -> Callable[..., ResidualBlock]:
-        unit = partial(
+    def _unit(self, stage: int) -> Made:
+        return made_of(
             ShuffleUnit,
             features=self.widths[stage - 2],
             halves=self.unit == "halves",
             depthwise=self.depthwise,
         )
-        # A stage only calls it: nothing asks for its two branches one by one.
-        return cast(Callable[..., ResidualBlock], unit)
 
 
 class ShuffleNetV2Module(nn.Module):

@@ -1,16 +1,39 @@
 """A run of blocks of equal width; equal ones are stacked and run in one `lax.scan`."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jax_elastic.backbones.blocks import BNMode, ResidualBlock
+from jax_elastic.backbones.blocks import BNMode
 
 Array = jax.Array
 PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A kind of block and its settings; unlike a `partial`, equal to others with the same.
+
+    Attributes:
+      kind: its class.
+      settings: (field, value) pairs.
+    """
+
+    kind: Callable[..., Any]
+    settings: tuple[tuple[str, Any], ...]
+
+    def __call__(self, **further: Any) -> Any:
+        """A block."""
+        return self.kind(**dict(self.settings), **further)
+
+
+def made_of(kind: Callable[..., Any], **settings: Any) -> Made:
+    """What makes blocks of a kind, see `Made`."""
+    return Made(kind, tuple(settings.items()))
 
 
 class Stage(nn.Module):
@@ -19,7 +42,7 @@ class Stage(nn.Module):
     size: int
     stride: int
     alone: bool
-    block: Callable[..., ResidualBlock]
+    block: Callable[..., Any]
 
     @nn.compact
     def __call__(self, x: Array, per_block: PyTree, bn: BNMode) -> tuple[Array, PyTree]:
@@ -32,8 +55,8 @@ class Stage(nn.Module):
         stacked = self.size - len(outs)
         if stacked:
 
-            def one(block: nn.Module, x: Array, row: PyTree) -> tuple[Array, PyTree]:
-                return cast(ResidualBlock, block)(x, row, bn)
+            def one(block: Any, x: Array, row: PyTree) -> tuple[Array, PyTree]:
+                return block(x, row, bn)  # type: ignore[no-any-return]
 
             scan = nn.scan(
                 one,
@@ -42,7 +65,7 @@ class Stage(nn.Module):
                 length=stacked,
             )
             block = self.block(stride=1, name="blocks")
-            x, out = scan(cast(nn.Module, block), x, rows(per_block, len(outs), self.size))
+            x, out = scan(block, x, rows(per_block, len(outs), self.size))
             outs.append(out)
         return x, join(outs)
 

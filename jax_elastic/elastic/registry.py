@@ -7,6 +7,7 @@ from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.family import Family
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.urnet.external import External
 from jax_elastic.elastic.urnet.fixed import URNetFixed
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
@@ -24,6 +25,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "iresnext": IResNeXt,
     "isresnext": ISResNeXt,
     "exits": Exits,
+    "resizable": Resizable,
 }
 """Family name -> its dataclass."""
 

@@ -6,8 +6,12 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
+from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
+from jax_elastic.backbones.mobilenet_v2 import MobileNetV2
 from jax_elastic.backbones.parts import Chain
+from jax_elastic.backbones.resizablenet import ResizableNet
 from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.elastic.family import (
     Array,
     Aux,
@@ -31,6 +35,7 @@ from jax_elastic.layers.resize import resize, scaled
 from jax_elastic.subnet import Space, Subnet
 
 AXIS = "resolution"
+Backbone = ResNet | MobileNetV1 | MobileNetV2 | ShuffleNetV2 | ResizableNet
 Places = Literal["stages", "input"]
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -60,7 +65,9 @@ class Resizable(Static):
       Resizable networks, section 3.
     """
 
-    backbone: ResNet = dataclasses.field(default_factory=ResNet)
+    backbone: ResNet | MobileNetV1 | MobileNetV2 | ShuffleNetV2 | ResizableNet = dataclasses.field(
+        default_factory=ResNet
+    )
     scales: tuple[float, ...] = SCALES
     side: int = 32
     places: Places = "stages"
