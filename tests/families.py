@@ -52,6 +52,8 @@ ALL = {
 
 # Networks whose fast convolutions multiply zeros that the reference form leaves out.
 WITH_ZEROS = ("resnext", "iresnext", "isresnext", "shallow")
+# Networks in which no point reads all: each has BN layers of its own.
+OF_ITS_OWN = ("iresnext", "resizable")
 # The point of a network that reads all of it, where that is not the fullest.
 EVERYTHING = {"isresnext": ALL_EXITS, "exits": ALL_EXITS}
 

@@ -138,7 +138,9 @@ def numbered(network):
 
 
 # Banks of BN are as wide as the widest sub-network, so not every number is somebody's.
-@pytest.mark.parametrize("name", [name for name in families.SMALL if name != "iresnext"])
+@pytest.mark.parametrize(
+    "name", [name for name in families.SMALL if name not in families.OF_ITS_OWN]
+)
 def test_segments_read_every_number_of_the_network_and_no_parameter_twice(name):
     network = families.SMALL[name]
     variables, total = numbered(network)

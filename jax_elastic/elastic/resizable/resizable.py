@@ -26,7 +26,7 @@ from jax_elastic.elastic.family import (
 )
 from jax_elastic.elastic.plain import classification
 from jax_elastic.elastic.resizable import sampling
-from jax_elastic.elastic.resizable.stretches import ResizeCode, Stretch, StretchCode, cut, run
+from jax_elastic.elastic.resizable.stretches import ResizeCode, Stretch, StretchCode, cut, put, run
 from jax_elastic.elastic.segments import take_nothing
 from jax_elastic.elastic.static import DType, Static
 from jax_elastic.errors import UsageError
@@ -109,10 +109,10 @@ class Resizable(Static):
     def objectives(self) -> tuple[str, ...]:
         """How the operating points of a step are drawn.
 
-        `fair`: as many as there are scales, in which each scale of each stage comes up once;
-        `independent`: as many, each scale drawn for itself (an ablation); `alone`: one only.
+        `alone`: one only; `independent`: as many as there are scales, each drawn for itself (an
+        ablation); `fair`: as many, in which each scale of each stage comes up once.
         """
-        return ("fair", "independent", "alone")
+        return ("alone", "independent", "fair")
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -169,11 +169,10 @@ class Resizable(Static):
             x = resize(x, (side, side), self.resizing)
             own_key = jax.random.fold_in(key, i)
             x, found = run(stretch.parts, stretch(variables), x, bn, own_key)
-            for part, own in zip(stretch.parts, found, strict=True):
-                if own and stretch.bank is not None:
-                    own = banks.in_bank(own, stretch.bank, len(self.scales))
-                if own:
-                    _put(moments, part.path, own)
+            if stretch.bank is not None:
+                found = banks.in_bank(found, stretch.bank, len(self.scales))
+            for name, own in found.items():
+                put(moments, (name,), own)
         (logits,) = x
         value, sums = classification(logits, batch)
         return value, Aux(norm.complete_moments(variables["stats"], moments), sums)
@@ -222,10 +221,3 @@ class Resizable(Static):
         """Whether the BN layer at a path sees a map that a scale determines."""
         resized = (part for part in self.chain.parts() if part.stage or self.places == "input")
         return any(part.holds(path) for part in resized)
-
-
-def _put(tree: dict[str, Any], path: tuple[str, ...], found: PyTree) -> None:
-    """Puts what a module sowed at its place; parts of one module lie side by side."""
-    for name in path[:-1]:
-        tree = tree.setdefault(name, {})
-    tree[path[-1]] = {**tree.get(path[-1], {}), **found}

@@ -33,28 +33,43 @@ class Stretch:
     parts: Parts
     bank: int | None
 
-    def __call__(self, variables: Variables) -> list[PyTree]:
-        """What each part reads: the `take` of a `Segment`."""
-        owns = [part.take(variables) for part in self.parts]
-        return owns if self.bank is None else [banks.bank(own, self.bank) for own in owns]
+    def __call__(self, variables: Variables) -> dict[str, PyTree]:
+        """What its parts read, in the network's trees: the `take` of a `Segment`."""
+        found: dict[str, PyTree] = {}
+        for part in self.parts:
+            own = part.take(variables)
+            if self.bank is not None:
+                own = banks.bank(own, self.bank)
+            for collection, tree in own.items():
+                put(found, (collection, *part.path), tree)
+        return found
+
+
+def put(tree: dict[str, Any], path: tuple[str, ...], node: PyTree) -> None:
+    """Adds a node's children to what stands at a path of a tree."""
+    for name in path[:-1]:
+        tree = tree.setdefault(name, {})
+    tree[path[-1]] = {**tree.get(path[-1], {}), **node}
 
 
 def run(
-    parts: Parts, owns: list[PyTree], x: Array, bn: BNMode, key: Array | None = None
-) -> tuple[Any, list[PyTree]]:
-    """Parts one after the other: the last one's output, and the BN moments of each.
+    parts: Parts, own: PyTree, x: Array, bn: BNMode, key: Array | None = None
+) -> tuple[Any, dict[str, PyTree]]:
+    """Parts one after the other: the last one's output, and the BN moments in the network's tree.
 
     Args:
       parts: in order.
-      owns: what each reads.
+      own: what a `Stretch` of them takes.
       x: (B, H, W, C).
       bn: `batch` or `running` statistics.
       key: of what is drawn in training; None draws nothing.
     """
-    moments = []
-    for i, (part, own) in enumerate(zip(parts, owns, strict=True)):
-        x, found = part.run(own, x, bn, None if key is None else jax.random.fold_in(key, i))
-        moments.append(found)
+    moments: dict[str, PyTree] = {}
+    for i, part in enumerate(parts):
+        own_key = None if key is None else jax.random.fold_in(key, i)
+        x, found = part.run(part.take(own), x, bn, own_key)
+        if found:
+            put(moments, part.path, found)
     return x, moments
 
 
