@@ -98,16 +98,22 @@ def test_no_gradient_of_an_exit_reaches_a_later_sub_feature(k):
     assert any(jax.tree.leaves(jax.tree_util.tree_map_with_path(check, gradients)))
 
 
-@pytest.mark.parametrize("subnet", SMALL.subnets, ids=str)
-def test_an_exit_is_the_same_alone_with_all_others_and_by_increments(subnet):
+@pytest.fixture(scope="module")
+def in_float64():
+    """The network, warmed variables, images, and its answers of one pass."""
+    network, variables = dataclasses.replace(SMALL, dtype="float64"), warm.warmed(SMALL)
     with jax.enable_x64(True):
-        network = dataclasses.replace(SMALL, dtype="float64")
-        with jax.enable_x64(False):
-            variables = warm.warmed(SMALL)
         variables, images = warm.cast(variables, "float64"), jnp.asarray(IMAGES, "float64")
         predict = jax.jit(network.predict, static_argnums=2)
+        return network, variables, images, predict(variables, images, tuple(network.subnets), None)
+
+
+@pytest.mark.parametrize("subnet", SMALL.subnets, ids=str)
+def test_an_exit_is_the_same_alone_with_all_others_and_by_increments(in_float64, subnet):
+    with jax.enable_x64(True):
+        network, variables, images, together = in_float64
+        predict = jax.jit(network.predict, static_argnums=2)
         alone = predict(variables, images, (subnet,), None)[0].logits
-        together = predict(variables, images, tuple(network.subnets), None)
         engine = build_engine(network, variables, "masked", [subnet])
         for other in (together[int(subnet.value[0]) - 1].logits, engine(images, subnet).logits):
             for level, theirs in zip(alone, other, strict=True):
