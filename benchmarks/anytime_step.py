@@ -3,8 +3,8 @@
 I-ResNeXt, 29 layers for CIFAR: the step of all K sub-networks, in every form, against the steps of
 the K as networks by themselves, one after the other. IS-ResNeXt, of as many layers: its step, whose
 one pass has all exits, against that of a plain ResNeXt of the same widths, against those of its
-sub-networks by themselves, and against an I-ResNeXt of the same widths. A step is a dispatch of one
-step as training runs it, on images that are not augmented.
+sub-networks by themselves, and against a `sliced` I-ResNeXt of the same widths. A step is a
+dispatch of one step as training runs it, on images that are not augmented.
 
 `compile` is what the first dispatch waits for its compiler, with an empty cache of programs. `temp`
 is XLA's temporary memory, of the largest program where there are several; what programs hand from
@@ -41,6 +41,7 @@ from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import Column, format_table
 from jax_elastic.inference.timing import Floats, interleaved
 from jax_elastic.training.experiment import Experiment, Settings
+from jax_elastic.training.form import FormChoice
 from jax_elastic.training.host import HostChunk
 from jax_elastic.training.phases import Phase
 from jax_elastic.training.program import make_program
@@ -130,15 +131,17 @@ def cases(forms: Sequence[Form], batch_size: int) -> tuple[Case, ...]:
 def iresnext(network: IResNeXt, forms: Sequence[Form], batch_size: int) -> Case:
     """An I-ResNeXt's step in some forms, against its sub-networks' own steps.
 
-    The bar is that of the default form.
+    The bar is that of the form that training takes here by default.
     """
     K = network.subnetworks
     apart = tuple(experiment(network.thin(k), batch_size) for k in range(1, K + 1))
     runs: dict[str, tuple[Experiment, ...]] = {APART: apart}
     ratios = [Ratio(APART, APART)]
+    default = experiment(network, batch_size)
+    taken = default.form_in(default.phases[0], jax.default_backend())
     for form in forms:
         runs[form] = (experiment(network, batch_size, form),)
-        ratios.append(Ratio(form, APART, MOST if form == Settings.form else None))
+        ratios.append(Ratio(form, APART, MOST if form == taken else None))
     return Case(f"I-ResNeXt, K = {K}", runs, tuple(ratios))
 
 
@@ -152,7 +155,7 @@ def isresnext(net: Architecture, batch_size: int) -> Case:
     runs = {
         PLAIN: (experiment(Plain(plain), batch_size),),
         APART: tuple(experiment(network, batch_size) for network in passes),
-        SAME_WIDTHS: (experiment(IResNeXt(plain, net.subfeatures), batch_size),),
+        SAME_WIDTHS: (experiment(IResNeXt(plain, net.subfeatures), batch_size, "sliced"),),
     }
     ratios = [Ratio(name, PLAIN) for name in runs]
     mixings: tuple[Mixing, ...] = ("masked", "sliced")
@@ -173,7 +176,7 @@ def plain_of(net: Architecture) -> ResNeXt:
     return ResNeXt(net.stage_sizes, net.width, net.branches, net.branch_width, net.classes[0])
 
 
-def experiment(network: Family, batch_size: int, form: Form = Settings.form) -> Experiment:
+def experiment(network: Family, batch_size: int, form: FormChoice = Settings.form) -> Experiment:
     """The training of a network, with the paper's optimizer."""
     (objective,) = network.objectives
     phase = Phase(

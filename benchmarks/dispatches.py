@@ -14,7 +14,13 @@ from jax_elastic.data.augment import make_batch
 from jax_elastic.elastic.family import Batch
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.feed import of_dispatch
-from jax_elastic.training.mesh import check_batch_size, make_mesh, replicated, sharded
+from jax_elastic.training.mesh import (
+    check_batch_size,
+    make_mesh,
+    platform_of,
+    replicated,
+    sharded,
+)
 from jax_elastic.training.phases import Span, make_optimizer, spans
 from jax_elastic.training.program import make_program
 from jax_elastic.training.state import TrainState
@@ -66,6 +72,7 @@ def prepare(experiment: Experiment, phase: str, steps: int, devices: int = 1) ->
     span = next(s for s in spans(experiment.phases, IMAGES) if s.phase.name == phase)
     mesh = make_mesh(jax.devices()[:devices])
     check_batch_size(span.phase.batch_size, mesh, phase)
+    form = experiment.form_in(span.phase, platform_of(mesh))
     generator = np.random.default_rng(0)
     shape = (IMAGES, *experiment.data.image_shape)
     arrays = {
@@ -78,10 +85,10 @@ def prepare(experiment: Experiment, phase: str, steps: int, devices: int = 1) ->
         experiment,
         span,
         mesh,
-        make_step(experiment.network, span.phase, make_optimizer(span), experiment.form),
+        make_step(experiment.network, span.phase, make_optimizer(span), form),
         jax.device_put(arrays, replicated(mesh)),
         jax.device_put(ids, sharded(mesh, axis=1)),
-        of_dispatch([draws] * steps, steps, experiment.form, experiment.network.subnets).draws,
+        of_dispatch([draws] * steps, steps, form, experiment.network.subnets).draws,
     )
 
 

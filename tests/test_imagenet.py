@@ -77,7 +77,7 @@ def take_steps(experiment, side):
         optimizer = make_optimizer(span)
         trainable, _ = partition(state.params, span.phase.trainable)
         state = state._replace(opt_state=optimizer.init(trainable))
-        step = make_step(network, span.phase, optimizer, experiment.form)
+        step = make_step(network, span.phase, optimizer, experiment.form_in(span.phase, "cpu"))
         draws = network.draws(np.random.default_rng(0), span.when(span.start))
         after, sums = jax.jit(step)(state, batch, draws)
 

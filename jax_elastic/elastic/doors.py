@@ -1,5 +1,7 @@
 """Checks at the door: what jitted code cannot refuse, the host refuses before it starts."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -59,6 +61,62 @@ def check_images(images: Array) -> None:
             "floats",
             "normalise them as in training: jax_elastic.data.augment.normalise",
         )
+
+
+@contextlib.contextmanager
+def naming_channels(network: Family, variables: Variables, images: Array) -> Iterator[None]:
+    """Where running a network fails, asks `check_channels` whether the images are the reason.
+
+    That costs a trace of the whole network, so no call that goes well pays for it.
+
+    Raises:
+      UsageError: see `check_channels`; anything else is raised as it came.
+    """
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception:
+        check_channels(network, variables, images)
+        raise
+
+
+def check_channels(network: Family, variables: Variables, images: Array) -> None:
+    """Refuses images of more or fewer channels than a network has weights for.
+
+    Args:
+      network: the family.
+      variables: its arrays.
+      images: (B, H, W, channels).
+
+    Raises:
+      UsageError: with images of another number of channels these would be its arrays.
+    """
+    *sides, channels = images.shape[1:]
+    own = _shapes(variables)
+
+    def differing(channels: int) -> list[str]:
+        """The kernels, of those it has, that images of so many channels give other shapes."""
+        image = jax.ShapeDtypeStruct((1, *sides, channels), jnp.float32)
+        fresh = _shapes(jax.eval_shape(network.init, jax.random.key(0), image))
+        return [path for path in own if path in fresh and fresh[path] != own[path]]
+
+    for path in differing(channels):
+        # Input channels are the last axis but one of every kernel.
+        wanted = own[path][-2] if len(own[path]) > 1 else channels
+        if wanted != channels and not differing(wanted):
+            raise UsageError(
+                f"the number of channels of images is {channels}",
+                f"{wanted} for this network",
+                "turn them into images of the kind it was trained on, for example grey into RGB "
+                "by jax.numpy.repeat(images, 3, -1)",
+            )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Path of each leaf -> its shape."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): a.shape for path, a in leaves}
 
 
 def check_budget(network: Family, budget: float | None, subnet: Subnet | None = None) -> None:

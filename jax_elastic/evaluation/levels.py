@@ -50,9 +50,11 @@ def finest_reaching(rows: Sequence[Row], accuracy: float) -> list[Answer]:
       One answer per operating point and budget, in the order of the rows.
 
     Raises:
-      UsageError: see `check_accuracy`.
+      UsageError: see `check_accuracy`; or the rows are those of one label level.
     """
     check_accuracy(accuracy)
+    if any("level" not in row for row in rows):
+        raise _no_levels()
     points: dict[tuple[str, float | None], list[Row]] = {}
     for row in sorted(rows, key=lambda row: int(row["level"])):
         points.setdefault((row["subnet"], row["asked"]), []).append(row)
@@ -82,10 +84,15 @@ def check_levels(network: Family) -> None:
       UsageError: it has one label level.
     """
     if len(network.classes) == 1:
-        raise UsageError(
-            "this network has one label level, so there is none to choose",
-            "a network of several, trained with config.data.taxonomy",
-        )
+        raise _no_levels()
+
+
+def _no_levels() -> UsageError:
+    return UsageError(
+        "this network has one label level, so there is none to choose",
+        "a network of several",
+        "train one with config.data.taxonomy, see docs/taxonomies.md",
+    )
 
 
 def _first(rows: Sequence[Row], accuracy: float) -> Row | None:

@@ -6,7 +6,12 @@ from functools import partial
 
 import numpy as np
 
-from jax_elastic.elastic.doors import check_budget, check_images, check_statistics
+from jax_elastic.elastic.doors import (
+    check_budget,
+    check_images,
+    check_statistics,
+    naming_channels,
+)
 from jax_elastic.elastic.family import Array, Family, Prediction, Variables
 from jax_elastic.elastic.points import BLOCKS, capacity, own_budget, passing
 from jax_elastic.elastic.runs import stack_runs
@@ -80,8 +85,9 @@ class Engine:
           and 1 or -1 where the operating point lets a share of the batch pass.
 
         Raises:
-          UsageError: an empty batch, a wrong subnet or budget, gates or keys of another shape or
-            dtype, BN statistics that were never estimated, or a trial is due under `jax.jit`.
+          UsageError: an empty batch, images of other channels than the network was made for, a
+            wrong subnet or budget, gates or keys of another shape or dtype, BN statistics that were
+            never estimated, or a trial is due under `jax.jit`.
         """
         check_images(images)
         subnet = subnet or self._network.subnets.fullest
@@ -95,9 +101,10 @@ class Engine:
         self._check_keys(keys, len(images))
         _check_gates(gates, point, len(images))
         inputs = self._inputs(images, subnet, budget, keys)
-        run = point.program(self._way(point, inputs))
         injected = inject(gates, len(images), point.blocks)
-        return run(point.prepared[1], images, inputs.budget, injected, keys)
+        with naming_channels(self._network, self._variables, images):
+            run = point.program(self._way(point, inputs))
+            return run(point.prepared[1], images, inputs.budget, injected, keys)
 
     def way(
         self,

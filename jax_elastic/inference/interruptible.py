@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from jax_elastic.elastic.doors import check_images, check_statistics
+from jax_elastic.elastic.doors import check_images, check_statistics, naming_channels
 from jax_elastic.elastic.family import Array, Carry, Family, Prediction, Segment, Variables
 from jax_elastic.elastic.runs import are_broken, without_broken
 from jax_elastic.elastic.segments import first_carry
@@ -74,7 +74,7 @@ class Interruptible:
         variables: Variables,
         clock: Callable[[], float] = time.perf_counter,
     ):
-        self._clock = clock
+        self._network, self._variables, self._clock = network, variables, clock
         added = list(_additions(network))
         self.subnets = tuple(subnet for subnet, _ in added)
         for subnet in self.subnets:
@@ -104,7 +104,8 @@ class Interruptible:
 
         Raises:
           UsageError: images of another form, a deadline that is no time, or one that the first
-            answer does not keep.
+            answer does not keep; with the first answer: images of other channels than the network
+            was made for.
         """
         check_images(images)
         images = jnp.asarray(images)
@@ -145,13 +146,15 @@ class Interruptible:
         cancelled: Callable[[], bool],
     ) -> Iterator[tuple[Subnet, Prediction]]:
         carry = first_carry(images, None, None)
-        for i, (subnet, increment) in enumerate(zip(self.subnets, self._increments, strict=True)):
-            if cancelled():
-                return
-            if ends is not None and self._clock() + limits[i] > ends:
-                return
-            carry, logits = jax.block_until_ready(increment(carry))
-            yield subnet, Prediction(logits)
+        increments = zip(self.subnets, self._increments, strict=True)
+        with naming_channels(self._network, self._variables, images):
+            for i, (subnet, increment) in enumerate(increments):
+                if cancelled():
+                    return
+                if ends is not None and self._clock() + limits[i] > ends:
+                    return
+                carry, logits = jax.block_until_ready(increment(carry))
+                yield subnet, Prediction(logits)
 
 
 class _Increment:

@@ -4,11 +4,14 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import jax
+
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.elastic.family import Family, Form
 from jax_elastic.elastic.registry import FAMILIES, family_name
 from jax_elastic.errors import UsageError
 from jax_elastic.training.config import build, check_keys, describe, differences
+from jax_elastic.training.form import FormChoice, resolve
 from jax_elastic.training.phases import Phase
 from jax_elastic.training.profiling import step_range
 
@@ -53,7 +56,8 @@ class Settings:
     Attributes:
       data: the data set and its augmentation.
       seed: of all random streams.
-      form: how the draws of a step are computed, see `sum_of_grads`.
+      form: how the draws of a step are computed, see `sum_of_grads`; `auto` decides by network and
+        platform, see `resolve`.
       steps_per_dispatch: steps that one call of the compiled program does at most.
       deterministic: on GPUs, use only operations that give the same bits every time (slower);
         needed there for restarts that change nothing. The command line sets it.
@@ -69,7 +73,7 @@ class Settings:
 
     data: DataConfig
     seed: int = 0
-    form: Form = "sliced"
+    form: FormChoice = "auto"
     steps_per_dispatch: int = 8
     deterministic: bool = False
     init_from: str = ""
@@ -100,10 +104,10 @@ class Experiment(Settings):
             raise UsageError(f"config.ema_decay {self.ema_decay} is not in [0, 1)")
         self._check_patience()
         step_range(self.profile_steps)  # refuses what is none
-        if self.form not in self.network.forms:
+        if self.form not in {"auto", *self.network.forms}:
             raise UsageError(
                 f"this network does not support config.form {self.form!r}",
-                "one of " + ", ".join(sorted(self.network.forms)),
+                "one of " + ", ".join(["auto", *sorted(self.network.forms)]),
             )
         self._check_phases()
 
@@ -120,6 +124,10 @@ class Experiment(Settings):
     def phases_run(self) -> tuple[Phase, ...]:
         """The phases that are run: without those that `init_from` makes needless."""
         return tuple(phase for phase in self.phases if not (phase.pretrain and self.init_from))
+
+    def form_in(self, phase: Phase, platform: str) -> Form:
+        """The form of a phase's steps on a platform, e.g. ``cpu``."""
+        return resolve(self.form, self.network, phase, platform)
 
     def _check_phases(self) -> None:
         if not self.phases:
@@ -200,7 +208,8 @@ def check_same(old: Experiment, new: Experiment, workdir: str) -> None:
     """Refuses to go on in the workdir of another experiment.
 
     `runtime` and `profile_steps`, which do not change the result, may differ; under `patience`
-    what is validated decides when training ends, and may not.
+    what is validated decides when training ends, and may not. `form` may, as long as it comes to
+    the same forms on the platform at hand.
 
     Raises:
       UsageError: names the keys that differ.
@@ -210,7 +219,8 @@ def check_same(old: Experiment, new: Experiment, workdir: str) -> None:
         for name in (("validate_every", "validation_budgets") if new.patience else ())
     }
     runtime = dataclasses.replace(old.runtime, **validated)
-    plain = dataclasses.replace(new, runtime=runtime, profile_steps=old.profile_steps)
+    form = old.form if _forms(old) == _forms(new) else new.form
+    plain = dataclasses.replace(new, runtime=runtime, profile_steps=old.profile_steps, form=form)
     found = differences(by_phase_name(to_config(old)), by_phase_name(to_config(plain)), "config")
     if not found and old.phases != plain.phases:
         found = ["the order of config.phases"]
@@ -220,6 +230,12 @@ def check_same(old: Experiment, new: Experiment, workdir: str) -> None:
             "it differs in " + ", ".join(found),
             "choose another --workdir, or delete that one",
         )
+
+
+def _forms(experiment: Experiment) -> dict[str, Form]:
+    """Of each phase the form on the platform at hand."""
+    platform = jax.default_backend()
+    return {phase.name: experiment.form_in(phase, platform) for phase in experiment.phases}
 
 
 def _group(values: dict[str, Any], key: str) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ from jax_elastic.data.order import batch_ids
 from jax_elastic.elastic.family import Draw, Form
 from jax_elastic.subnet import Space
 from jax_elastic.training.experiment import Experiment
-from jax_elastic.training.mesh import put, replicated, sharded
+from jax_elastic.training.mesh import platform_of, put, replicated, sharded
 from jax_elastic.training.phases import Span
 from jax_elastic.training.sum_of_grads import Draws, given
 
@@ -113,7 +113,8 @@ class Feed:
         experiment = self._experiment
         k, space = experiment.steps_per_dispatch, experiment.network.subnets
         steps = (self._draw(span, s) for s in range(step, self._boundary(span, step)))
-        draws, n, programs = of_dispatch(steps, k, experiment.form, space)
+        form = experiment.form_in(span.phase, platform_of(self._mesh))
+        draws, n, programs = of_dispatch(steps, k, form, space)
         ids = np.zeros((k, span.phase.batch_size), np.int32)
         for i in range(n):
             ids[i] = self._ids(span, step + i)

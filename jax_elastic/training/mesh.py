@@ -23,6 +23,11 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     )
 
 
+def platform_of(mesh: Mesh) -> str:
+    """What its devices are, e.g. ``cpu``."""
+    return str(mesh.devices.flat[0].platform)
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """Every device holds all of it."""
     return NamedSharding(mesh, P())

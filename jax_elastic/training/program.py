@@ -4,6 +4,7 @@ from jax.sharding import Mesh
 
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.host import HostChunk
+from jax_elastic.training.mesh import platform_of
 from jax_elastic.training.phases import Span, make_optimizer
 from jax_elastic.training.step import Chunk, make_chunk, make_gradients, make_step, make_update
 
@@ -13,7 +14,8 @@ def make_program(experiment: Experiment, span: Span, mesh: Mesh) -> Chunk:
 
     Called with n = 0 it compiles all that the draws need and hands the state back bit for bit.
     """
-    network, form, optimizer = experiment.network, experiment.form, make_optimizer(span)
+    network, optimizer = experiment.network, make_optimizer(span)
+    form = experiment.form_in(span.phase, platform_of(mesh))
     decay, data = experiment.ema_decay, experiment.data
     if form == "host":
         gradients = make_gradients(network, span.phase, form)

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 from warm import BACKBONE, SMALL, shapes_of, warmed
 
-from jax_elastic.elastic.doors import check_budget, check_statistics
+from jax_elastic.elastic.doors import (
+    check_budget,
+    check_channels,
+    check_statistics,
+    naming_channels,
+)
 from jax_elastic.elastic.family import Segment
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.errors import UsageError
@@ -112,3 +117,22 @@ def test_a_network_without_budgets_takes_none():
 def test_other_budgets_are_refused_with_the_way_out(network, budget, message):
     with pytest.raises(UsageError, match=message):
         check_budget(network, budget)
+
+
+@pytest.mark.parametrize("name", ["urnet", "iresnext", "exits", "isresnext"])
+def test_images_of_other_channels_are_refused_by_both_counts(name):
+    network = families.ALL[name]
+    grey = jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.float32)
+    with pytest.raises(UsageError, match="channels of images is 1; 3 for this network; "):
+        check_channels(network, shapes_of(network), grey)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 3), (2, 16, 12, 3)], ids=str)
+def test_images_of_the_networks_channels_are_let_through_whatever_their_size(shape):
+    check_channels(SMALL, shapes_of(SMALL), jax.ShapeDtypeStruct(shape, jnp.float32))
+
+
+def test_an_error_that_is_not_about_channels_is_raised_as_it_came():
+    images = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
+    with pytest.raises(ZeroDivisionError), naming_channels(SMALL, shapes_of(SMALL), images):
+        _ = 1 / 0

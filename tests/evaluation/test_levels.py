@@ -69,6 +69,12 @@ def test_a_network_of_one_level_leaves_none_to_choose():
         check_levels(Toy())
 
 
+def test_rows_of_one_level_leave_none_to_choose():
+    evaluated = [{"subnet": "width:1", "asked": None, "top1": 0.5}]
+    with pytest.raises(UsageError, match=r"one label level, .*; train one with config\.data"):
+        finest_reaching(evaluated, 0.4)
+
+
 def test_the_finest_level_is_all_there_is_where_rows_have_no_level():
     assert at_finest([*THIN, *WIDE]) == [THIN[0], WIDE[0]]
     assert at_finest([{"top1": 0.5}]) == [{"top1": 0.5}]

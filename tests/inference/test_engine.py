@@ -237,6 +237,12 @@ def test_images_that_were_not_normalised_are_refused(engine):
         engine(jnp.zeros((2, 8, 8, 3), jnp.uint8), FULL, 0.6)
 
 
+def test_images_of_other_channels_are_refused_at_the_first_call(variables):
+    engine = build_engine(SMALL, variables, "masked")
+    with pytest.raises(UsageError, match="channels of images is 1; 3 for this network"):
+        engine(IMAGES[..., :1], FULL, 0.6)
+
+
 def test_equal_codes_with_arrays_of_other_shapes_run_one_after_the_other():
     segments = (
         Segment("a", Affine(), lambda variables: {"w": variables["a"]}),

@@ -181,3 +181,9 @@ def test_an_image_that_is_not_finite_gets_no_answer_and_the_others_theirs(variab
         assert np.isnan(found.logits[0][1]).all()
         others = np.array([0, 2, 3])
         np.testing.assert_array_equal(found.logits[0][others], clean.logits[0][others])
+
+
+def test_images_of_other_channels_are_refused_with_the_first_answer(variables):
+    runner = Interruptible(families.SMALL["isresnext"], variables)
+    with pytest.raises(UsageError, match="channels of images is 1; 3 for this network"):
+        next(runner(IMAGES[..., :1]))

@@ -5,8 +5,10 @@ import collections
 import families
 import numpy as np
 import pytest
+from toy import Toy
 from warm import random_images, warmed
 
+from jax_elastic.data.augment import normalise
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.data.images import ImageFile
 from jax_elastic.elastic.family import Prediction
@@ -76,3 +78,14 @@ def test_answers_that_are_not_finite_are_refused(files):
 
     with pytest.raises(UsageError, match="logits are not finite"):
         predictor(families.ALL["plain"], engine=engine)(files, range(6))
+
+
+def test_of_several_label_levels_the_finest_answers_and_the_engine_gives_all(files):
+    network = Toy(coarse=2)
+    engine = build_engine(network, warmed(network, 2), "masked")
+    fine, coarse = engine(normalise(np.stack([file.pixels for file in files]), DATA)).logits
+
+    rows = predictor(network, engine=engine)(files, range(6))
+
+    assert [row["label"] for row in rows] == fine.argmax(-1).tolist()
+    assert coarse.shape == (6, 2)

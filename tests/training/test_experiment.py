@@ -7,7 +7,9 @@ import json
 import pytest
 
 from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.backbones.resnext import ResNeXt
 from jax_elastic.data.datasets import DataConfig
+from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.family import TRACED_FORMS
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.urnet.urnet import URNet
@@ -93,7 +95,7 @@ def test_phases_keep_their_order():
         (["phases", 0, "optimizer"], "adamw", "one of 'sgd', 'adam'"),
         (["network", "beta"], "2", "config.network.beta is '2' (str)"),
         (["network", "backbone", "widht"], 4, "did you mean config.network.backbone.width?"),
-        (["form"], "slice", "config.form is 'slice'; one of 'sliced', 'scan_switch', 'host'"),
+        (["form"], "slice", "config.form is 'slice'; one of 'auto', 'sliced', 'scan_switch'"),
         (["seed"], -1, "config.seed -1 is out of range"),
         (["seeds"], 1, "did you mean config.seed?"),
         (["steps_per_dispatch"], 0, "config.steps_per_dispatch 0 is below 1"),
@@ -126,7 +128,7 @@ def test_a_config_without_a_needed_part_is_refused_by_name(key):
 
 @pytest.mark.parametrize("form", sorted(TRACED_FORMS))
 def test_a_form_that_the_network_does_not_have_is_refused(form):
-    expected = rf"support config\.form '{form}'; one of host, scan_switch, sliced"
+    expected = rf"support config\.form '{form}'; one of auto, host, scan_switch, sliced"
     with pytest.raises(UsageError, match=expected):
         dataclasses.replace(PLAIN, form=form)
 
@@ -137,10 +139,33 @@ def test_two_phases_of_one_name_are_refused():
 
 
 @pytest.mark.parametrize(
-    "change", [{"runtime": Runtime(save_every=3, keep=9)}, {"profile_steps": "10:15"}], ids=str
+    "change",
+    [
+        {"runtime": Runtime(save_every=3, keep=9)},
+        {"profile_steps": "10:15"},
+        {"form": "auto"},  # comes to one form with `sliced`, which older runs have: one draw
+        {"form": "sliced"},
+    ],
+    ids=str,
 )
 def test_a_run_may_go_on_with_what_does_not_change_its_result(change):
-    check_same(URNET, dataclasses.replace(URNET, **change), "runs/a")
+    old = dataclasses.replace(URNET, form="sliced")
+    check_same(old, dataclasses.replace(old, **change), "runs/a")
+
+
+def nested(form):
+    network = IResNeXt(ResNeXt((1,), 4, 2, 2), 2)
+    phases = (Phase("base", 2, "anytime", 0.1),)
+    return Experiment(network=network, phases=phases, data=DataConfig(), form=form)
+
+
+def test_a_run_may_go_on_under_the_name_of_the_form_that_auto_takes_here():
+    check_same(nested("auto"), nested("scan_switch"), "runs/a")
+
+
+def test_a_run_keeps_the_form_it_began_with_where_auto_takes_another():
+    with pytest.raises(UsageError, match=r"differs in config\.form: 'sliced' -> 'auto';"):
+        check_same(nested("sliced"), nested("auto"), "runs/a")
 
 
 @pytest.mark.parametrize(

@@ -76,10 +76,11 @@ def test_the_loop_trains_the_same_network_in_every_form_in_float64(sliced, tmp_p
     chex.assert_trees_all_close(rows, expected_rows, rtol=1e-10)
 
 
-def test_a_run_of_programs_per_draw_that_is_stopped_ends_with_the_same_bits(tmp_path):
-    whole = run(experiment("host", PHASE, SECOND), tmp_path / "whole")
+@pytest.mark.parametrize("form", ["host", "auto"])
+def test_a_run_of_several_draws_that_is_stopped_ends_with_the_same_bits(tmp_path, form):
+    whole = run(experiment(form, PHASE, SECOND), tmp_path / "whole")
     # Dispatches of other lengths, too.
-    stopping = experiment("host", PHASE, SECOND, runtime=Runtime(log_every=2, save_every=3))
+    stopping = experiment(form, PHASE, SECOND, runtime=Runtime(log_every=2, save_every=3))
     with pytest.raises(Stopped):
         run(stopping, tmp_path / "stopped", stop=lambda: True)
     assert tree_hash(run(stopping, tmp_path / "stopped")) == tree_hash(whole)

@@ -28,16 +28,16 @@ IMAGES = jnp.asarray(warm.random_images(4))
 
 
 @jax.jit
-def everything(variables):
-    """All answers in training, their moments, and the gradients of each exit's loss."""
+def everything(variables, k):
+    """All answers in training, their moments, and the gradient of exit k's loss."""
 
-    def exit_loss(params, k):
-        answers, _ = SMALL.answers({**variables, "params": params}, IMAGES, "batch", (1, 2, 3))
-        return sum(jnp.square(level).sum() for level in answers[k])
+    def exit_loss(params):
+        found = SMALL.answers({**variables, "params": params}, IMAGES, "batch", (1, 2, 3))
+        losses = [sum(jnp.square(level).sum() for level in exit_) for exit_ in found[0]]
+        return jnp.stack(losses)[k - 1], found
 
-    answers, moments = SMALL.answers(variables, IMAGES, "batch", (1, 2, 3))
-    grads = [jax.grad(exit_loss)(variables["params"], k) for k in range(K)]
-    return answers, moments, grads
+    gradient, (answers, moments) = jax.grad(exit_loss, has_aux=True)(variables["params"])
+    return answers, moments, gradient
 
 
 @jax.jit
@@ -71,8 +71,8 @@ def test_nothing_of_a_later_sub_feature_changes_a_bit_of_an_exit(k, seed, size):
     other = jax.tree_util.tree_map_with_path(change, WEIGHTS)
     # Variances stay positive; what they are does not matter in training.
     other["stats"] = jax.tree.map(jnp.abs, other["stats"])
-    answers, moments, _ = everything(WEIGHTS)
-    others, changed, _ = everything(other)
+    answers, moments, _ = everything(WEIGHTS, k)
+    others, changed, _ = everything(other, k)
     pairs = [(answers, others), (at_test(WEIGHTS), at_test(other))]
     for before, after in pairs:
         for ours, theirs in zip(before[:k], after[:k], strict=True):
@@ -88,7 +88,7 @@ def test_nothing_of_a_later_sub_feature_changes_a_bit_of_an_exit(k, seed, size):
 
 @pytest.mark.parametrize("k", [1, 2])
 def test_no_gradient_of_an_exit_reaches_a_later_sub_feature(k):
-    gradients = everything(WEIGHTS)[2][k - 1]
+    _, _, gradients = everything(WEIGHTS, k)
 
     def check(path, leaf):
         late = group_of(path, leaf) > k
@@ -98,16 +98,22 @@ def test_no_gradient_of_an_exit_reaches_a_later_sub_feature(k):
     assert any(jax.tree.leaves(jax.tree_util.tree_map_with_path(check, gradients)))
 
 
-@pytest.mark.parametrize("subnet", SMALL.subnets, ids=str)
-def test_an_exit_is_the_same_alone_with_all_others_and_by_increments(subnet):
+@pytest.fixture(scope="module")
+def in_float64():
+    """The network, warmed variables, images, and its answers of one pass."""
+    network, variables = dataclasses.replace(SMALL, dtype="float64"), warm.warmed(SMALL)
     with jax.enable_x64(True):
-        network = dataclasses.replace(SMALL, dtype="float64")
-        with jax.enable_x64(False):
-            variables = warm.warmed(SMALL)
         variables, images = warm.cast(variables, "float64"), jnp.asarray(IMAGES, "float64")
         predict = jax.jit(network.predict, static_argnums=2)
+        return network, variables, images, predict(variables, images, tuple(network.subnets), None)
+
+
+@pytest.mark.parametrize("subnet", SMALL.subnets, ids=str)
+def test_an_exit_is_the_same_alone_with_all_others_and_by_increments(in_float64, subnet):
+    with jax.enable_x64(True):
+        network, variables, images, together = in_float64
+        predict = jax.jit(network.predict, static_argnums=2)
         alone = predict(variables, images, (subnet,), None)[0].logits
-        together = predict(variables, images, tuple(network.subnets), None)
         engine = build_engine(network, variables, "masked", [subnet])
         for other in (together[int(subnet.value[0]) - 1].logits, engine(images, subnet).logits):
             for level, theirs in zip(alone, other, strict=True):
@@ -154,8 +160,13 @@ def test_macs_are_those_of_the_paper_to_the_printed_digit(architecture, shape, p
 
 def test_the_loss_adds_up_over_exits_and_label_levels():
     batch = warm.random_batch(4, classes=SMALL.classes)
-    value, aux = SMALL.loss(WEIGHTS, batch, Draw(None), None, "anytime", "batch")
-    answers, _, _ = everything(WEIGHTS)
+
+    @jax.jit
+    def loss(batch):
+        return SMALL.loss(WEIGHTS, batch, Draw(None), None, "anytime", "batch")
+
+    value, aux = loss(batch)
+    answers, _, _ = everything(WEIGHTS, 1)
 
     def ce(logits, targets):
         return -(jax.nn.log_softmax(logits) * targets).sum(-1).mean()
