@@ -17,11 +17,13 @@ from jax_elastic.subnet import Space, Subnet
 Array = jax.Array
 PyTree = Any
 BNMode = Literal["batch", "running"]
-Form = Literal["sliced", "scan_switch", "host", "scan", "vmap"]
+Form = Literal["sliced", "scan_switch", "host", "staged", "scan", "vmap"]
 STATIC_FORMS: frozenset[str] = frozenset({"sliced", "scan_switch", "host"})
 """Forms in which a loss is given `Draw.subnet`: every family has them."""
 TRACED_FORMS: frozenset[str] = frozenset({"scan", "vmap"})
 """Forms in which it is given `Draw.where` instead: of families whose loss reads coordinates."""
+BY_HOST: frozenset[str] = frozenset({"host", "staged"})
+"""Forms in which the host calls what belongs to a draw, so that draws may change at will."""
 Role = Literal["fixed", "gated", "plan"]
 Carry = dict[str, Any]
 
@@ -148,7 +150,7 @@ class TrainCode(Code, Protocol):
     """The code of a segment that a training form runs by itself."""
 
     def train(self, own: PyTree, carry: Carry, key: Array, bn: BNMode) -> tuple[Carry, PyTree]:
-        """The training forward of this segment alone, with its moments."""
+        """The training forward of this segment alone, with its moments in the network's tree."""
         ...
 
 
@@ -262,4 +264,17 @@ class Family(Protocol):
 
     def fold(self, stats: PyTree, aux: Aux) -> PyTree:
         """The statistics after a step whose draws gave `aux`."""
+        ...
+
+
+class StagedFamily(Family, Protocol):
+    """A family that can also be trained segment by segment; `forms` has `staged`.
+
+    The code of every segment is a `TrainCode`.
+    """
+
+    def score(
+        self, carry: Carry, batch: Batch, objective: str
+    ) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+        """The loss of what the last segment handed on, a scalar, and its sums."""
         ...

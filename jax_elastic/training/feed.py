@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from jax_elastic import rng
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.order import batch_ids
-from jax_elastic.elastic.family import Draw, Form
+from jax_elastic.elastic.family import BY_HOST, Draw, Form
 from jax_elastic.subnet import Space
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.mesh import platform_of, put, replicated, sharded
@@ -27,7 +27,7 @@ class Drawn(NamedTuple):
     """The draws of one dispatch of k steps at most.
 
     Attributes:
-      draws: with leading axis k, rows from n on are padding; of `host` one tuple per step.
+      draws: with leading axis k, rows from n on are padding; of `BY_HOST` one tuple per step.
       n: for how many steps they are.
       programs: what has to be compiled for them: the static parts; hashable.
     """
@@ -41,7 +41,7 @@ def of_dispatch(steps: Iterable[tuple[Draw, ...]], k: int, form: Form, space: Sp
     """The draws of as many steps as go into one dispatch.
 
     One program reads draws of one structure, so there a dispatch ends where the structure
-    changes; `host` has a program per draw and goes on.
+    changes; where the host calls (`BY_HOST`), it goes on.
 
     Args:
       steps: the static draws of each step, k steps at most; read as far as to the first that
@@ -50,16 +50,28 @@ def of_dispatch(steps: Iterable[tuple[Draw, ...]], k: int, form: Form, space: Sp
       form: see `sum_of_grads`.
       space: the operating points.
     """
-    if form == "host":
+    if form in BY_HOST:
         each = tuple(steps)
-        programs = frozenset(_program(draw) for draws in each for draw in draws)
-        return Drawn(each, len(each), programs)
+        programs = (programs_of(draw, form) for draws in each for draw in draws)
+        return Drawn(each, len(each), frozenset().union(*programs))
     rows = (given(draws, form, space) for draws in steps)
     _, alike = next(itertools.groupby(rows, _program))
     taken = list(alike)
     padded = taken + [taken[-1]] * (k - len(taken))
     stacked: Draws = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
     return Drawn(stacked, len(taken), frozenset({_program(taken[0])}))
+
+
+def programs_of(draw: Draw, form: Form) -> frozenset[Any]:
+    """What has to be compiled for one draw where the host calls its programs.
+
+    Of `staged`, which has a program for each stage and what reaches it, that is each two
+    neighbouring choices of the operating point.
+    """
+    if form == "host" or draw.subnet is None or not draw.subnet.value:
+        return frozenset({_program(draw)})
+    value = draw.subnet.value
+    return frozenset((i, value[max(i - 1, 0) : i + 1]) for i in range(len(value)))
 
 
 def _program(draws: Draws | Draw) -> Any:

@@ -7,6 +7,7 @@ step: nothing is compiled but what was never drawn before, and no device has a c
 """
 
 import itertools
+from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
 
@@ -32,15 +33,16 @@ class HostChunk:
     gradients of one draw, and the sum of those before it, are in memory at a time.
 
     Args:
-      gradients: first half of a step, see `make_gradients`.
+      gradients: first half of a step, see `make_gradients`; it calls compiled programs.
       update: second half, see `make_update`.
+      programs: what has to be compiled for a draw.
       data: the augmentation.
       classes: number of classes of each label level.
       mesh: the devices.
 
     Attributes:
       batch: the jitted (arrays, ids, i, state) -> images of step i.
-      gradients: the jitted first half; it has as many programs as it met static draws.
+      gradients: the first half.
       add: the jitted sum of what two calls of `gradients` found.
       update: the jitted second half, which also adds up what a chunk returns.
     """
@@ -49,6 +51,7 @@ class HostChunk:
         self,
         gradients: Gradients,
         update: Update,
+        programs: Callable[[Draw], frozenset[Any]],
         data: DataConfig,
         classes: tuple[int, ...],
         mesh: Mesh,
@@ -74,7 +77,8 @@ class HostChunk:
             return state, (losses.at[i].set(sums["loss"][0]), jax.tree.map(jnp.add, total, sums))
 
         self.batch = jax.jit(batch, out_shardings=sharded(mesh))
-        self.gradients = jax.jit(gradients, out_shardings=everywhere)
+        self.gradients: Any = gradients  # jitted, or a caller of what is
+        self._programs = programs
         self.add = jax.jit(add, donate_argnums=0, out_shardings=everywhere)
         self.update = jax.jit(counted, donate_argnums=(0, 1), out_shardings=everywhere)
         self._zeros = jax.jit(zeros, out_shardings=everywhere)
@@ -123,13 +127,17 @@ class HostChunk:
     ) -> Totals:
         """Calls every program once; what a dispatch of no step returns beside the state.
 
-        Only a call fills jit's cache. So it does a step that has all the different draws, on a
+        Only a call fills jit's cache. So it does a step that has draws of every program, on a
         copy of the state, and waits for it.
         """
-        all_draws = list(itertools.chain(*draws))
-        different = {jax.tree.structure(draw): draw for draw in all_draws}
+        met: set[Any] = set()
+        needed = []
+        for draw in itertools.chain(*draws):
+            if self._programs(draw) - met:
+                needed.append(draw)
+                met |= self._programs(draw)
         # One more, or a single draw would leave `add` out.
-        found = self._found(state, arrays, ids, np.int32(0), (*different.values(), all_draws[0]))
+        found = self._found(state, arrays, ids, np.int32(0), (*needed, needed[0]))
         thrown = self.update(self._copy(state), self._zeros(ids, state, found), found, np.int32(0))
         jax.block_until_ready(thrown)
         return self._zeros(ids, state, found)  # type: ignore[no-any-return]

@@ -1,12 +1,26 @@
-"""What does the dispatches of a phase: one program, or one per draw."""
+"""What does the dispatches of a phase: one program, one per draw, or one per segment."""
 
+from functools import partial
+from typing import cast
+
+import jax
 from jax.sharding import Mesh
 
+from jax_elastic.elastic.family import BY_HOST, StagedFamily
 from jax_elastic.training.experiment import Experiment
+from jax_elastic.training.feed import programs_of
 from jax_elastic.training.host import HostChunk
-from jax_elastic.training.mesh import platform_of
+from jax_elastic.training.mesh import platform_of, replicated
 from jax_elastic.training.phases import Span, make_optimizer
-from jax_elastic.training.step import Chunk, make_chunk, make_gradients, make_step, make_update
+from jax_elastic.training.staged import StagedGradients
+from jax_elastic.training.step import (
+    Chunk,
+    Gradients,
+    make_chunk,
+    make_gradients,
+    make_step,
+    make_update,
+)
 
 
 def make_program(experiment: Experiment, span: Span, mesh: Mesh) -> Chunk:
@@ -17,9 +31,19 @@ def make_program(experiment: Experiment, span: Span, mesh: Mesh) -> Chunk:
     network, optimizer = experiment.network, make_optimizer(span)
     form = experiment.form_in(span.phase, platform_of(mesh))
     decay, data = experiment.ema_decay, experiment.data
-    if form == "host":
-        gradients = make_gradients(network, span.phase, form)
+    if form in BY_HOST:
         update = make_update(network, span.phase, optimizer, decay, span.start)
-        return HostChunk(gradients, update, data, network.classes, mesh)
+        gradients = _gradients(experiment, span, mesh)
+        programs = partial(programs_of, form=form)
+        return HostChunk(gradients, update, programs, data, network.classes, mesh)
     step = make_step(network, span.phase, optimizer, form, decay, span.start)
     return make_chunk(step, data, network.classes, mesh)
+
+
+def _gradients(experiment: Experiment, span: Span, mesh: Mesh) -> Gradients:
+    """The first half of a step for one draw, to be called by the host."""
+    form = experiment.form_in(span.phase, platform_of(mesh))
+    if form == "staged":
+        return StagedGradients(cast(StagedFamily, experiment.network), span.phase, mesh)
+    gradients = make_gradients(experiment.network, span.phase, form)
+    return jax.jit(gradients, out_shardings=replicated(mesh))

@@ -78,7 +78,7 @@ def make_gradients(family: Family, phase: Phase, form: Form) -> Gradients:
             return sum_of_grads(loss, trainable, draws, form, family.subnets)
 
         key = rng.device(state.seed, rng.Stream.LOSS, state.step)
-        return accumulate(of_part, _smooth(batch, phase.label_smoothing), key, phase.accumulate)
+        return accumulate(of_part, smooth(batch, phase.label_smoothing), key, phase.accumulate)
 
     return gradients
 
@@ -110,7 +110,7 @@ def make_update(
     return update
 
 
-def _smooth(batch: Batch, amount: float) -> Batch:
+def smooth(batch: Batch, amount: float) -> Batch:
     """The batch with a share of each target spread over all classes (Szegedy et al. 2016)."""
     if not amount:
         return batch

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jax_elastic.elastic.family import Aux, Draw, Form
+from jax_elastic.elastic.family import BY_HOST, Aux, Draw, Form
 from jax_elastic.subnet import Space, Subnet
 
 Array = jax.Array
@@ -36,6 +36,7 @@ def sum_of_grads(loss: Loss, params: PyTree, draws: Draws, form: Form, space: Sp
         one executable serves every combination; for small spaces. `scan` and `vmap` give the loss
         traced coordinates, one draw after the other in the memory of one, or all at once.
         `host` is `sliced` here; that each draw has a program of its own is `HostChunk`'s doing.
+        `staged` does not come here, see `StagedGradients`.
       space: the operating points.
 
     Returns:
@@ -53,7 +54,7 @@ def sum_of_grads(loss: Loss, params: PyTree, draws: Draws, form: Form, space: Sp
 
 def given(draws: tuple[Draw, ...], form: Form, space: Space) -> Draws:
     """The draws of one step as a form takes them: static ones apart, traced ones as one."""
-    return draws if form in ("sliced", "host") else stack_draws(draws, space)
+    return draws if form in BY_HOST | {"sliced"} else stack_draws(draws, space)
 
 
 def stack_draws(draws: tuple[Draw, ...], space: Space) -> Draw:

@@ -17,6 +17,7 @@ from jax_elastic.elastic.family import (
     Aux,
     Batch,
     BNMode,
+    Carry,
     Draw,
     Prediction,
     PyTree,
@@ -26,13 +27,13 @@ from jax_elastic.elastic.family import (
 )
 from jax_elastic.elastic.plain import classification
 from jax_elastic.elastic.resizable import sampling
-from jax_elastic.elastic.resizable.stretches import ResizeCode, Stretch, StretchCode, cut, put, run
+from jax_elastic.elastic.resizable.stretches import ResizeCode, Stretch, StretchCode, cut, put
 from jax_elastic.elastic.segments import take_nothing
 from jax_elastic.elastic.static import DType, Static
 from jax_elastic.errors import UsageError
 from jax_elastic.layers import banks, norm
-from jax_elastic.layers.resize import resize, scaled
-from jax_elastic.subnet import Space, Subnet
+from jax_elastic.layers.resize import scaled
+from jax_elastic.subnet import MANY, Space, Subnet
 
 AXIS = "resolution"
 Backbone = ResNet | MobileNetV1 | MobileNetV2 | ShuffleNetV2 | ResizableNet
@@ -106,6 +107,12 @@ class Resizable(Static):
         return Space(AXIS, (self.scales,) * len(self._standard))
 
     @property
+    def forms(self) -> frozenset[str]:
+        """`staged` beside the static ones; a switch only where there are few points."""
+        few = {"scan_switch"} if len(self.subnets) <= MANY else set()
+        return frozenset({"sliced", "host", "staged", *few})
+
+    @property
     def objectives(self) -> tuple[str, ...]:
         """How the operating points of a step are drawn.
 
@@ -139,7 +146,7 @@ class Resizable(Static):
         of = [None, *chosen] if len(runs) > len(chosen) else chosen
         used = [None] * len(runs) if self.shared_bn else of
         return tuple(
-            (side, Stretch(parts, bank))
+            (side, Stretch(parts, bank, len(self.scales)))
             for side, parts, bank in zip(sides, runs, used, strict=True)
         )
 
@@ -162,20 +169,24 @@ class Resizable(Static):
         bn: BNMode,
     ) -> tuple[Array, Aux]:
         """Cross-entropy at one operating point; sums `ce` and `top1`, over all of them."""
-        del objective
         assert draw.subnet is not None
-        x, moments = batch["image"].astype(self.dtype), dict[str, PyTree]()
-        for i, (side, stretch) in enumerate(self.stretches(draw.subnet)):
-            x = resize(x, (side, side), self.resizing)
-            own_key = jax.random.fold_in(key, i)
-            x, found = run(stretch.parts, stretch(variables), x, bn, own_key)
-            if stretch.bank is not None:
-                found = banks.in_bank(found, stretch.bank, len(self.scales))
+        carry: Carry = {"image": batch["image"]}
+        moments: dict[str, PyTree] = {}
+        for segment in self.segments(draw.subnet):
+            code: Any = segment.code
+            carry, found = code.train(segment.take(variables), carry, key, bn)
             for name, own in found.items():
                 put(moments, (name,), own)
-        (logits,) = x
-        value, sums = classification(logits, batch)
+        value, sums = self.score(carry, batch, objective)
         return value, Aux(norm.complete_moments(variables["stats"], moments), sums)
+
+    def score(
+        self, carry: Carry, batch: Batch, objective: str
+    ) -> tuple[Array, dict[str, tuple[Array, Array]]]:
+        """Cross-entropy; sums `ce` and `top1`."""
+        del objective
+        (logits,) = carry["logits"]
+        return classification(logits, batch)
 
     def predict(
         self,
@@ -189,11 +200,10 @@ class Resizable(Static):
         del budget, key
         found = []
         for subnet in subnets:
-            x: Any = images.astype(self.dtype)
-            for side, stretch in self.stretches(subnet):
-                x = resize(x, (side, side), self.resizing)
-                x, _ = run(stretch.parts, stretch(variables), x, "running")
-            found.append(Prediction(x))
+            carry: Carry = {"image": images}
+            for segment in self.segments(subnet):
+                carry = segment.code.open(segment.take(variables), carry)
+            found.append(Prediction(carry["logits"]))
         return tuple(found)
 
     def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
@@ -205,7 +215,7 @@ class Resizable(Static):
                     f"resize{i}/{side}", ResizeCode(side, self.resizing, self.dtype), take_nothing
                 )
             )
-            code = StretchCode(stretch.parts, i == len(stretches) - 1)
+            code = StretchCode(stretch, i, i == len(stretches) - 1)
             bank = "" if stretch.bank is None else f"/bank{stretch.bank + 1}"
             found.append(Segment(f"stage{i}{bank}", code, stretch))
         return tuple(found)

@@ -28,10 +28,12 @@ class Stretch:
     Attributes:
       parts: in order.
       bank: whose BN layers are read, from 0; None where there is a single set.
+      of: how many banks there are.
     """
 
     parts: Parts
     bank: int | None
+    of: int
 
     def __call__(self, variables: Variables) -> dict[str, PyTree]:
         """What its parts read, in the network's trees: the `take` of a `Segment`."""
@@ -43,6 +45,10 @@ class Stretch:
             for collection, tree in own.items():
                 put(found, (collection, *part.path), tree)
         return found
+
+    def in_bank(self, moments: dict[str, PyTree]) -> dict[str, PyTree]:
+        """The moments of its parts as the network's: zero in all other banks."""
+        return moments if self.bank is None else banks.in_bank(moments, self.bank, self.of)
 
 
 def put(tree: dict[str, Any], path: tuple[str, ...], node: PyTree) -> None:
@@ -94,20 +100,38 @@ class ResizeCode:
         x = carry["x"] if "x" in carry else carry["image"].astype(self.dtype)
         return {**rest, "x": resize(x, (self.side, self.side), self.impl)}
 
+    def train(
+        self, own: PyTree, carry: Carry, key: Array, bn: BNMode
+    ) -> tuple[Carry, dict[str, PyTree]]:
+        """See `TrainCode`: it has no statistics."""
+        del key, bn
+        return self.open(own, carry), {}
+
 
 @dataclasses.dataclass(frozen=True)
 class StretchCode:
     """A stretch as a segment's code: ``x`` -> ``x``, or ``logits`` where it ends in the classifier.
 
     Attributes:
-      parts: in order.
+      stretch: what is run; what it takes is given.
+      index: its place in the network, for keys.
       last: whether the network ends with it.
     """
 
-    parts: Parts
+    stretch: Stretch
+    index: int
     last: bool
 
     def open(self, own: PyTree, carry: Carry) -> Carry:
         """See `Code`."""
-        out, _ = run(self.parts, own, carry["x"], "running")
+        out, _ = run(self.stretch.parts, own, carry["x"], "running")
         return {"logits": out} if self.last else {**carry, "x": out}
+
+    def train(
+        self, own: PyTree, carry: Carry, key: Array, bn: BNMode
+    ) -> tuple[Carry, dict[str, PyTree]]:
+        """See `TrainCode`."""
+        own_key = jax.random.fold_in(key, self.index)
+        out, moments = run(self.stretch.parts, own, carry["x"], bn, own_key)
+        after = {"logits": out} if self.last else {**carry, "x": out}
+        return after, self.stretch.in_bank(moments)
