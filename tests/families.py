@@ -37,7 +37,7 @@ SMALL = {
     "iresnext": IResNeXt(RESNEXT, subnetworks=2),
     "exits": Exits(MSDNet(2, 1, 1, "even", 4, 2, (1, 2), (1, 2), classes=(5,))),
     "isresnext": ISResNeXt(ISArchitecture((1, 2), 8, 4, 2, 2, classes=(5,))),
-    "resizable": Resizable(ResNet((2, 3), width=4, classes=5), scales=(0.5, 1.0), side=8),
+    "resizable": Resizable(ResNet((2, 3), width=4, classes=5), scales=(0.5, 1.0), side=12),
 }
 # Bottlenecks have projections, whose statistics a closed block still reads; and one family that
 # the package has never seen.

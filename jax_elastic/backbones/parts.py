@@ -39,7 +39,7 @@ class Part:
         """Exactly what it reads of a network's collections; one that it does not have is left out.
 
         Raises:
-          KeyError: these are another network's variables.
+          ValueError: these are another network's variables.
         """
         found = {}
         for collection, tree in variables.items():
@@ -48,8 +48,10 @@ class Part:
                 node = {name: node[name] for name in self.reads if name in node}
             if node:
                 found[collection] = node
-        if "params" in variables and "params" not in found:
-            raise KeyError("/".join((*self.path, *(self.reads or ()))))
+        own = found.get("params", {})
+        missing = [name for name in self.reads or () if name not in own]
+        if "params" in variables and (missing or not own):
+            raise ValueError(f"there is no module {'/'.join((*self.path, *missing))} in params")
         return found
 
     def holds(self, path: tuple[str, ...]) -> bool:

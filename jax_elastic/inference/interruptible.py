@@ -147,14 +147,14 @@ class Interruptible:
     ) -> Iterator[tuple[Subnet, Prediction]]:
         carry = first_carry(images, None, None)
         increments = zip(self.subnets, self._increments, strict=True)
-        with naming_channels(self._network, self._variables, images):
-            for i, (subnet, increment) in enumerate(increments):
-                if cancelled():
-                    return
-                if ends is not None and self._clock() + limits[i] > ends:
-                    return
+        for i, (subnet, increment) in enumerate(increments):
+            if cancelled():
+                return
+            if ends is not None and self._clock() + limits[i] > ends:
+                return
+            with naming_channels(self._network, self._variables, images):
                 carry, logits = jax.block_until_ready(increment(carry))
-                yield subnet, Prediction(logits)
+            yield subnet, Prediction(logits)
 
 
 class _Increment:

@@ -56,8 +56,7 @@ def bank(own: Mapping[str, PyTree], index: int | Array) -> dict[str, PyTree]:
 
     def chosen(name: str, leaf: Array) -> Array:
         axis = _axis(name)
-        if isinstance(index, int) and not 0 <= index < leaf.shape[axis]:
-            raise ValueError(f"bank {index} is not one of {leaf.shape[axis]}")
+        _check(index, leaf.shape[axis])
         return leaf[(..., index) if axis == -1 else (..., index, slice(None))]
 
     return _at_bn(chosen, own, lambda path: True)
@@ -74,8 +73,7 @@ def in_bank(moments: PyTree, index: int | Array, banks: int) -> PyTree:
     Raises:
       ValueError: there is no bank of that static index.
     """
-    if isinstance(index, int) and not 0 <= index < banks:
-        raise ValueError(f"bank {index} is not one of {banks}")
+    _check(index, banks)
     hot = jnp.arange(banks) == index
 
     def put(path: Any, leaf: Array) -> Array:
@@ -84,6 +82,12 @@ def in_bank(moments: PyTree, index: int | Array, banks: int) -> PyTree:
         return jnp.where(hot if axis == -1 else hot[:, None], jnp.expand_dims(leaf, axis), 0)
 
     return jax.tree_util.tree_map_with_path(put, moments)
+
+
+def _check(index: int | Array, banks: int) -> None:
+    """Refuses a bank that there is not; a traced one is not known yet."""
+    if not isinstance(index, jax.core.Tracer) and not 0 <= int(index) < banks:
+        raise ValueError(f"bank {index} is not one of {banks}")
 
 
 def _axis(name: str) -> int:

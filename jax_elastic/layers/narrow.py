@@ -30,7 +30,9 @@ def narrow_conv(x: Array, kernel: Array, stride: int = 1) -> Array:
     columns = [padded[:, :, j : width - k_w + 1 + j : stride] for j in range(k_w)]
     beside = jnp.concatenate(columns, -1)
     by_row = jnp.moveaxis(kernel.reshape(k_h, k_w * ins, outs), 0, 1)
-    answers = beside.reshape(-1, k_w * ins) @ by_row.reshape(k_w * ins, k_h * outs)
+    wide = jnp.promote_types(x.dtype, jnp.float32)  # or each row would be rounded by itself
+    flat, kernels = beside.reshape(-1, k_w * ins), by_row.reshape(k_w * ins, k_h * outs)
+    answers = jnp.matmul(flat, kernels, preferred_element_type=wide)
     answers = answers.reshape(batch, height, -1, k_h, outs)
     rows = [answers[:, i : height - k_h + 1 + i : stride, :, i] for i in range(k_h)]
-    return functools.reduce(jnp.add, rows)
+    return functools.reduce(jnp.add, rows).astype(x.dtype)

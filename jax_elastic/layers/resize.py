@@ -125,7 +125,9 @@ def _matmul(x: Array, matrix: np.ndarray, axis: int) -> Array:
     flat = x.reshape(math.prod(lead), x.shape[axis], math.prod(rest))
     # One product per image (or row): contracting at once would transpose the map.
     many = jnp.broadcast_to(jnp.asarray(matrix, x.dtype), (len(flat), *matrix.shape))
-    return (many @ flat).reshape(*lead, len(matrix), *rest)
+    # Or accelerators would round to fewer bits first.
+    mixed = jnp.matmul(many, flat, precision=lax.Precision.HIGHEST)
+    return mixed.reshape(*lead, len(matrix), *rest)
 
 
 def _auto(x: Array, matrix: np.ndarray, axis: int) -> Array:

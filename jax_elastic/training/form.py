@@ -11,6 +11,8 @@ FormChoice = Literal["auto", Form]
 """What a config may say: a form, or `auto`, which `resolve` turns into one."""
 FEW = 16
 """Operating points that a switch is compiled for at most without being asked for it."""
+SOME = 8
+"""Steps that are drawn to see whether their operating points differ."""
 
 
 def resolve(choice: FormChoice, network: Family, phase: Phase, platform: str) -> Form:
@@ -19,16 +21,23 @@ def resolve(choice: FormChoice, network: Family, phase: Phase, platform: str) ->
     A function of its arguments alone, so that a restarted run takes the form it began with.
 
     Args:
-      choice: a form, which is taken, or `auto`: on CPUs `scan_switch` for several draws of a small
-        space, which was measured to be quicker there in less memory; elsewhere `sliced`, which
-        asks a device for no choice (docs/training.md).
+      choice: a form, which is taken, or `auto`: for several draws on CPUs `scan_switch` where the
+        space is small, which takes far less memory than `sliced` and no longer; elsewhere `host`
+        where the draws differ from step to step, each set of which `sliced` would compile anew;
+        `sliced` for all others (docs/training.md).
       network: whose draws they are.
-      phase: its first step says how many draws there are.
+      phase: whose first steps are looked at.
       platform: of the devices: `cpu`, `gpu` or `tpu`.
     """
     if choice != "auto":
         return choice
-    first = When(0, 0.0, phase.name, 0, 0.0, 1, phase.objective)
-    several = len(network.draws(np.random.default_rng(0), first)) > 1
-    switches = "scan_switch" in network.forms and len(network.subnets) <= FEW
-    return "scan_switch" if platform == "cpu" and several and switches else "sliced"
+    when = When(0, 0.0, phase.name, 0, 0.0, 1, phase.objective)
+    steps = {
+        tuple(draw.subnet for draw in network.draws(np.random.default_rng(seed), when))
+        for seed in range(SOME)
+    }
+    if max(map(len, steps)) == 1:
+        return "sliced"
+    if platform == "cpu" and "scan_switch" in network.forms and len(network.subnets) <= FEW:
+        return "scan_switch"
+    return "host" if len(steps) > 1 else "sliced"

@@ -1,5 +1,6 @@
 """A chain's parts, one after the other, are the network."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,7 +45,7 @@ def test_the_parts_one_after_the_other_are_the_network(chain, bn):
         np.testing.assert_allclose(logits[0], expected[0], rtol=0, atol=1e-10)
         complete = norm.complete_moments(variables["stats"], moments)
         wanted = norm.complete_moments(variables["stats"], sown.get("moments"))
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), complete, wanted)
+        chex.assert_trees_all_close(complete, wanted, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("chain", CHAINS, ids=repr)
@@ -66,5 +67,5 @@ def test_the_parts_read_every_variable_once(chain):
 def test_variables_of_another_network_are_refused():
     variables, _ = network_and_images(CHAINS[0])
     *_, last = ResNet((2, 1, 1), width=4).parts()[:-1]
-    with pytest.raises(KeyError, match="stage3"):
+    with pytest.raises(ValueError, match="stage3"):
         last.take(variables)

@@ -219,11 +219,15 @@ def test_what_an_image_costs_follows_from_what_it_opened_or_chose_or_else_from_t
 def test_equal_segments_are_walked_once_however_deep_the_network(monkeypatch, network, walks):
     counted = []
 
-    def count(function, *args):
-        counted.append(function)
-        return count_macs(function, *args)
+    def counting(count):
+        def walk(*args):
+            counted.append(args)
+            return count(*args)
 
-    monkeypatch.setattr(cost_module, "count_macs", count)
+        return walk
+
+    for name in ("count_macs", "count_jaxpr"):
+        monkeypatch.setattr(cost_module, name, counting(getattr(cost_module, name)))
     model = CostModel(network, (32, 32, 3))
     first = model.cost(FULL)
     assert len(counted) == walks

@@ -12,18 +12,32 @@ from jax_elastic.layers.narrow import narrow_conv
 
 @hypothesis.given(
     sides=st.tuples(*[st.integers(1, 6)] * 2),
-    size=st.integers(1, 5),
+    size=st.tuples(*[st.integers(1, 5)] * 2),
     channels=st.tuples(*[st.integers(1, 5)] * 2),
     stride=st.integers(1, 3),
 )
 @hypothesis.settings(max_examples=20)
 def test_values_are_those_of_a_convolution(sides, size, channels, stride):
-    hypothesis.assume(min(sides) + 2 * (size // 2) >= size)
+    hypothesis.assume(all(side + 2 * (k // 2) >= k for side, k in zip(sides, size, strict=True)))
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         x = jnp.asarray(rng.normal(size=(2, *sides, channels[0])))
-        kernel = jnp.asarray(rng.normal(size=(size, size, *channels)))
+        kernel = jnp.asarray(rng.normal(size=(*size, *channels)))
 
         ours = narrow_conv(x, kernel, stride)
 
         np.testing.assert_allclose(ours, native_conv(x, kernel, stride), rtol=0, atol=1e-12)
+
+
+def test_bfloat16_is_rounded_once():
+    rng = np.random.default_rng(0)
+    shapes = (2, 6, 6, 5), (3, 3, 5, 4)
+    x, kernel = (jnp.asarray(rng.normal(size=shape), jnp.bfloat16) for shape in shapes)
+    exact = native_conv(x.astype(jnp.float32), kernel.astype(jnp.float32))
+
+    ours = narrow_conv(x, kernel)
+
+    assert ours.dtype == jnp.bfloat16
+    # Half a unit in the last of 8 bits, and what float32 rounds before.
+    error = abs(ours.astype(jnp.float32) - exact)
+    np.testing.assert_array_less(error, 2**-8 * 1.001 * abs(exact) + 1e-5)

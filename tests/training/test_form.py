@@ -7,9 +7,11 @@ import pytest
 from toy import Toy
 from warm import SMALL
 
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.backbones.resnext import ResNeXt
 from jax_elastic.data.datasets import DataConfig, load
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
+from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.subnet import Space
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.feed import Feed
@@ -19,6 +21,8 @@ from jax_elastic.training.phases import Phase, spans
 
 BOTH = Phase("base", 0.1, "both", 0.1, batch_size=16)
 ONE_DRAW = dataclasses.replace(BOTH, objective="shallow")
+FAIR = dataclasses.replace(BOTH, objective="fair")
+ALONE = dataclasses.replace(BOTH, objective="alone")
 GATED = dataclasses.replace(BOTH, objective="gated")
 
 
@@ -35,16 +39,18 @@ class WithoutSwitch(Toy):
     [
         (Toy(), BOTH, "cpu", "scan_switch"),
         (IResNeXt(ResNeXt((1,), 4, 2, 2), 2), BOTH, "cpu", "scan_switch"),
-        (Toy(), BOTH, "gpu", "sliced"),
-        (Toy(), BOTH, "tpu", "sliced"),
+        (Toy(), BOTH, "gpu", "host"),
+        (Toy(), BOTH, "tpu", "host"),
+        (IResNeXt(ResNeXt((1,), 4, 2, 2), 2), BOTH, "gpu", "sliced"),
         (Toy(), ONE_DRAW, "cpu", "sliced"),
         (SMALL, GATED, "cpu", "sliced"),
-        (Large(), BOTH, "cpu", "sliced"),
-        (WithoutSwitch(), BOTH, "cpu", "sliced"),
+        (Large(), BOTH, "cpu", "host"),
+        (WithoutSwitch(), BOTH, "cpu", "host"),
+        (Resizable(ResNet((1, 1, 1), 2), (0.5, 0.75, 1.0)), FAIR, "cpu", "host"),
+        (Resizable(ResNet((1, 1, 1), 2), (0.5, 0.75, 1.0)), ALONE, "cpu", "sliced"),
     ],
-    ids=["toy", "iresnext", "gpu", "tpu", "one draw", "one budget", "large space", "no switch"],
 )
-def test_auto_switches_between_several_draws_of_a_small_space_on_a_cpu_alone(
+def test_auto_switches_between_few_points_on_a_cpu_and_leaves_changing_draws_to_the_host(
     network, phase, platform, form
 ):
     assert resolve("auto", network, phase, platform) == form

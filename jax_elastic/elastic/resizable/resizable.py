@@ -1,9 +1,11 @@
 """A network whose maps can be resized, stage by stage: ``resolution:s1,...,sn``."""
 
 import dataclasses
+import math
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
@@ -51,7 +53,7 @@ class Resizable(Static):
     Attributes:
       backbone: the network, as a chain of parts.
       scales: what each s_i is chosen from, ascending; the standard is 1.
-      side: images are first resized to squares of this side, in pixels, where they are others.
+      side: smaller images are first resized to squares of this side, in pixels.
       places: `stages`, or `input`: only the image is resized, by one scale (an ablation).
       shared_bn: one set of BN layers for all scales (an ablation).
       alone: the operating point that the objective `alone` trains; the fullest if empty.
@@ -80,12 +82,17 @@ class Resizable(Static):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.scales or list(self.scales) != sorted(set(self.scales)) or self.scales[0] <= 0:
+        ordered = list(self.scales) == sorted(set(self.scales))
+        if not self.scales or not ordered or not 0 < self.scales[0] <= self.scales[-1] < math.inf:
             raise UsageError(
                 f"scales {self.scales} are not a list of choices",
                 "each once, ascending, above 0",
                 "for example (0.5, 0.75, 1.0)",
             )
+        if self.places not in ("stages", "input"):
+            raise UsageError(f"places {self.places!r} are unknown", "stages or input")
+        if self.side < 1:
+            raise UsageError(f"side {self.side} is not positive", "pixels")
         for standard in self._standard:
             scaled(standard, self.scales[0])
         if self.alone:
@@ -221,8 +228,15 @@ class Resizable(Static):
         return tuple(found)
 
     def _init(self, key: Array, images: Array) -> Any:
-        side = (images.shape[0], self.side, self.side, images.shape[-1])
-        fresh = self.backbone.module().init(key, jax.numpy.zeros(side), "running")
+        size, height, width, channels = images.shape
+        if max(height, width) > self.side:
+            raise UsageError(
+                f"images are {height}x{width}",
+                f"at most {self.side}x{self.side}",
+                "for larger ones raise config.network.side",
+            )
+        square = jnp.zeros((size, self.side, self.side, channels))
+        fresh = self.backbone.module().init(key, square, "running")
         if self.shared_bn:
             return fresh
         return banks.make_banks(fresh, len(self.scales), self._has_banks)

@@ -21,10 +21,12 @@ def fair(rng: np.random.Generator, scales: int, stages: int) -> Indices:
 
     Returns:
       int32 (m, n): row j is a sub-network, its scale index at each stage. Each column is a
-      uniform random permutation of range(m), independent of the others.
+      uniform random permutation of range(m), independent of the others, and the rows are
+      ordered by the first: a step adds them up, so their order would only be another program.
     """
     every = np.repeat(np.arange(scales, dtype=np.int32)[:, None], stages, 1)
-    return rng.permuted(every, axis=0)
+    permuted = rng.permuted(every, axis=0)
+    return permuted[np.argsort(permuted[:, 0])]
 
 
 def independent(rng: np.random.Generator, scales: int, stages: int) -> Indices:

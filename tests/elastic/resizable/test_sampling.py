@@ -42,9 +42,9 @@ def test_the_next_step_draws_other_sub_networks(sampler):
     assert (sampler(rng, 6, 4) != sampler(rng, 6, 4)).any()
 
 
-# All tables of two stages: 3! x 3! fair ones, 2^(2 x 2) others; uniform over them means each
-# stage uniform, and independent of the other.
-@pytest.mark.parametrize("sampler,scales,tables", [(fair, 3, 36), (independent, 2, 16)])
+# All tables of two stages: 3! x 3! fair ones, of which each 3! are the same rows in another order;
+# 2^(2 x 2) others. Uniform over them means each stage uniform, and independent of the other.
+@pytest.mark.parametrize("sampler,scales,tables", [(fair, 3, 6), (independent, 2, 16)])
 def test_all_tables_that_there_are_come_equally_often(sampler, scales, tables):
     found = counts(sampler, scales, 2, 100 * tables)
     assert len(found) == tables
@@ -56,7 +56,7 @@ def test_the_test_of_uniformity_finds_a_stage_that_follows_another():
     def shared(rng, scales, stages):
         return np.repeat(fair(rng, scales, 1), stages, 1)
 
-    assert len(counts(shared, 3, 2, 1000)) == 6  # of 36
+    assert len(counts(shared, 3, 2, 1000)) == 1  # of 6
 
 
 def test_independent_sub_networks_often_leave_a_scale_out():
