@@ -6,7 +6,7 @@ WORKERS ?= 2
 PYTEST_FLAGS ?=
 
 # On a CPU a training step asks for fresh memory each time; in pages of 2 MiB the kernel hands it
-# over much quicker. Elsewhere than with glibc on Linux this is not read.
+# over quicker. Elsewhere than with glibc on Linux this is not read.
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 BIN := .venv/bin

@@ -12,10 +12,10 @@ Expected, on test (seed 0, 2 cores), of `:i`, `:is` and `:msdnet`:
     width:4  98.9 %   [97.2, 99.6]  111.9 K    0
 
     subnet    top-1  95 % interval    MACs  std
-    width:1  92.2 %   [89.0, 94.5]  15.7 K    0
-    width:2  98.3 %   [96.4, 99.2]  33.4 K    0
-    width:3  98.9 %   [97.2, 99.6]  53.2 K    0
-    width:4  99.4 %   [98.0, 99.8]  75.1 K    0
+    width:1  92.8 %   [89.6, 95.0]  15.7 K    0
+    width:2  96.4 %   [93.9, 97.9]  33.4 K    0
+    width:3  97.8 %   [95.7, 98.9]  53.2 K    0
+    width:4  98.1 %   [96.0, 99.1]  75.1 K    0
 
     subnet    top-1  95 % interval    MACs  std
     depth:1  90.5 %   [87.1, 93.1]  26.3 K    0

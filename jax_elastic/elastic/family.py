@@ -19,7 +19,7 @@ PyTree = Any
 BNMode = Literal["batch", "running"]
 Form = Literal["sliced", "scan_switch", "host", "staged", "scan", "vmap"]
 STATIC_FORMS: frozenset[str] = frozenset({"sliced", "scan_switch", "host"})
-"""Forms in which a loss is given `Draw.subnet`: every family has them."""
+"""Forms in which a loss is given `Draw.subnet`; a switch is for small spaces."""
 TRACED_FORMS: frozenset[str] = frozenset({"scan", "vmap"})
 """Forms in which it is given `Draw.where` instead: of families whose loss reads coordinates."""
 BY_HOST: frozenset[str] = frozenset({"host", "staged"})
@@ -187,7 +187,7 @@ class Family(Protocol):
 
     @property
     def forms(self) -> frozenset[str]:
-        """The forms of `sum_of_grads` that this family's loss supports; `STATIC_FORMS` at least."""
+        """The forms of `sum_of_grads` that are offered; `sliced` and `host` at least."""
         ...
 
     @property

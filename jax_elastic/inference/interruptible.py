@@ -103,30 +103,41 @@ class Interruptible:
           cancelled: asked before every increment, for example `threading.Event().is_set`.
 
         Raises:
-          UsageError: images of another form, a deadline that is no time, or one that the first
-            answer does not keep; with the first answer: images of other channels than the network
-            was made for.
+          UsageError: images of another form, a deadline that is no time, one that the first answer
+            does not keep, or a `cancelled` that cannot be called; at the latest with the first
+            answer: images of other channels than the network was made for.
         """
-        check_images(images)
+        _check_concrete(images)
+        if not callable(cancelled):
+            raise UsageError(
+                f"cancelled {cancelled!r} cannot be called",
+                "a function without arguments",
+                "for example threading.Event().is_set",
+            )
         images = jnp.asarray(images)
         limits: Sequence[float] = [0.0] * len(self.subnets)
         if deadline is not None:
             _check_deadline(deadline)
             limits = list(self.times(images).slowest)
             if limits[0] > deadline:
+                most = f"{1e3 * limits[0]:.1f} ms"
                 raise UsageError(
                     f"a deadline of {1e3 * deadline:g} ms is too short",
-                    f"the first answer, of {self.subnets[0]}, takes {1e3 * limits[0]:.1f} ms here",
+                    f"the first answer, of {self.subnets[0]}, took up to {most} here",
+                    "if other work ran then, measure again: runner.times(images, again=True)",
                 )
         ends = None if deadline is None else self._clock() + deadline
         return self._answers(images, ends, limits, cancelled)
 
-    def times(self, images: Array) -> Times:
-        """What the increments take for images of this shape and dtype; measured once."""
-        check_images(images)
+    def times(self, images: Array, again: bool = False) -> Times:
+        """What the increments take for images of this shape and dtype.
+
+        Measured once, and anew where that is asked for, for example because other work ran then.
+        """
+        _check_concrete(images)
         images = jnp.asarray(images)
         key = images.shape, str(images.dtype)
-        if key not in self._times:
+        if again or key not in self._times:
             self._pass(images)  # compiles
             self._times[key] = Times(np.stack([self._pass(images) for _ in range(ROUNDS)]))
         return self._times[key]
@@ -241,6 +252,18 @@ def _additions(network: Family) -> Iterator[tuple[Subnet, list[Segment]]]:
         done = names
 
 
+def _check_concrete(images: Array) -> None:
+    """Refuses what `check_images` does, and images that have no values yet."""
+    check_images(images)
+    if isinstance(images, jax.core.Tracer):
+        raise UsageError(
+            "a runner that can be interrupted cannot be traced, by jax.jit for example",
+            "arrays",
+            "network.predict can be traced",
+        )
+
+
 def _check_deadline(deadline: float) -> None:
-    if not isinstance(deadline, int | float) or not 0 < deadline < math.inf:
+    number = isinstance(deadline, int | float | np.number) and not isinstance(deadline, bool)
+    if not number or not 0 < deadline < math.inf:
         raise UsageError(f"deadline {deadline!r} is no time", "seconds above 0, or None")

@@ -1,8 +1,8 @@
 """The depthwise convolution in two implementations of one function, and the layer.
 
 Each channel has a kernel of its own, so there is no product to share among channels. `native` is
-what is counted; XLA:CPU runs it at a tenth of the speed of `shifted`, which moves the map under
-each of the k * k taps and adds, and its gradients in a loop at a hundredth (jax#12868). `auto`
+what is counted; XLA:CPU runs it slower than `shifted`, which moves the map under
+each of the k * k taps and adds, and its gradients in a loop slower still (jax#12868). `auto`
 takes what is best on the platform that the program is lowered for.
 """
 

@@ -3,8 +3,8 @@
 Along an axis it is a product with a matrix that has at most two weights a row. `gather` reads
 the pixels that have a weight and mixes them: nothing is counted, so it is the reference form.
 `matmul` multiplies by the zeros, too. The gradient is the same with the transposed matrix;
-JAX's own of a gather scatters, which is slow. `auto` is `gather` on a CPU, where the product takes
-several times as long, and `matmul` elsewhere, where a product is cheap.
+JAX's own of a gather scatters, which is slow. `auto` is `gather` on a CPU, where the product
+multiplies mostly zeros, and `matmul` elsewhere, where a product is cheap.
 """
 
 import functools

@@ -1,6 +1,7 @@
 """The runner that can be interrupted: its answers, and when it stops."""
 
 import dataclasses
+import threading
 
 import families
 import jax
@@ -104,11 +105,30 @@ def test_the_time_before_the_first_answer_is_asked_for_counts(timed):
 
 def test_a_deadline_before_the_first_answer_is_refused_with_what_it_takes(timed):
     runner, _, _ = timed
-    with pytest.raises(UsageError, match=r"500 ms is too short; .* of width:1, takes 2000\.0 ms"):
+    with pytest.raises(UsageError, match=r"500 ms is too short; .* width:1, took up to 2000\.0 ms"):
         answers(runner, 0.5)
 
 
-@pytest.mark.parametrize("deadline", [float("nan"), 0, -1.0, float("inf"), "1"])
+def test_a_deadline_may_be_any_number(timed):
+    runner, _, _ = timed
+    (first, _), *_ = runner(IMAGES, np.float32(8.0))
+    assert first == Subnet("width", (1,))
+
+
+def test_a_signal_that_cannot_be_asked_is_refused(timed):
+    with pytest.raises(UsageError, match=r"cancelled .* cannot be called; .*is_set"):
+        timed[0](IMAGES, cancelled=threading.Event())
+
+
+def test_a_runner_is_not_traced_and_measures_nothing_then(timed):
+    runner, _, done = timed
+    before = len(done)
+    with pytest.raises(UsageError, match="cannot be traced"):
+        jax.eval_shape(lambda images: list(runner(images, 8.0)), IMAGES[:2])
+    assert len(done) == before
+
+
+@pytest.mark.parametrize("deadline", [float("nan"), 0, -1.0, float("inf"), "1", True])
 def test_a_deadline_that_is_no_time_is_refused(timed, deadline):
     with pytest.raises(UsageError, match=r"deadline .* is no time; seconds above 0, or None"):
         answers(timed[0], deadline)
@@ -122,6 +142,8 @@ def test_the_calibration_of_a_shape_happens_once_and_tells_each_increment_by_its
     assert len(done) == 8  # compiling and three rounds
     runner.times(IMAGES[:2])
     assert len(done) == 16
+    runner.times(IMAGES, again=True)
+    assert len(done) == 24
 
 
 def test_it_stops_when_it_is_told_to_and_keeps_what_it_has(variables):

@@ -22,6 +22,7 @@ from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.family import When
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.registry import FAMILIES
+from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.urnet.external import External
 from jax_elastic.elastic.urnet.fixed import URNetFixed
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
@@ -92,6 +93,7 @@ VARIANTS = {
     "iresnext": (IResNeXt(ResNeXt((1, 1), 8, 2, 2), 2), "anytime"),
     "isresnext": (ISResNeXt(ISArchitecture((1, 1), 8, 2, 2, 2)), "anytime"),
     "exits": (Exits(ShallowResNeXt(ResNeXt((1, 1), 8, 2, 2), (1, 2))), "anytime"),
+    "resizable": (Resizable(ResNet((1, 2), width=4), (0.5, 1.0), side=8), "fair"),
 }
 PINNED = {
     "urnet_fixed": {
@@ -164,6 +166,13 @@ PINNED = {
         "top1": 0.109375,
         "gradient": 0.8796514,
         "means": 5.102331,
+    },
+    "resizable": {
+        "loss": 5.63459,
+        "ce": 2.817295,
+        "top1": 0.140625,
+        "gradient": 3.033482,
+        "means": 4.783199,
     },
 }
 
