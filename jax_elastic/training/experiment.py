@@ -146,6 +146,13 @@ class Experiment(Settings):
                     f"objective {phase.objective!r} of phase {phase.name!r} is unknown here",
                     "this network has " + ", ".join(self.network.objectives),
                 )
+            if self.form == "staged" and phase.accumulate > 1:
+                raise UsageError(
+                    f"config.form 'staged' takes batches whole, and phase {phase.name!r} has "
+                    f"accumulate {phase.accumulate}",
+                    "accumulate 1",
+                    "or another config.form, for example host",
+                )
 
 
 def from_config(config: Mapping[str, Any]) -> Experiment:

@@ -22,9 +22,10 @@ def resolve(choice: FormChoice, network: Family, phase: Phase, platform: str) ->
 
     Args:
       choice: a form, which is taken, or `auto`: for several draws on CPUs `scan_switch` where the
-        space is small, which takes far less memory than `sliced` and no longer; elsewhere `host`
-        where the draws differ from step to step, each set of which `sliced` would compile anew;
-        `sliced` for all others (docs/training.md).
+        space is small, which takes far less memory than `sliced` and no longer; elsewhere, where
+        the draws differ from step to step, each set of which `sliced` would compile anew,
+        `staged` if the network can and the phase takes its batches whole, else `host`; `sliced`
+        for all others (docs/training.md).
       network: whose draws they are.
       phase: whose first steps are looked at.
       platform: of the devices: `cpu`, `gpu` or `tpu`.
@@ -40,4 +41,6 @@ def resolve(choice: FormChoice, network: Family, phase: Phase, platform: str) ->
         return "sliced"
     if platform == "cpu" and "scan_switch" in network.forms and len(network.subnets) <= FEW:
         return "scan_switch"
-    return "host" if len(steps) > 1 else "sliced"
+    if len(steps) == 1:
+        return "sliced"
+    return "staged" if "staged" in network.forms and phase.accumulate == 1 else "host"

@@ -12,6 +12,7 @@ from jax_elastic.backbones.resnext import ResNeXt
 from jax_elastic.data.datasets import DataConfig, load
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.resizable.resizable import Resizable
+from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Space
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.feed import Feed
@@ -24,6 +25,7 @@ ONE_DRAW = dataclasses.replace(BOTH, objective="shallow")
 FAIR = dataclasses.replace(BOTH, objective="fair")
 ALONE = dataclasses.replace(BOTH, objective="alone")
 GATED = dataclasses.replace(BOTH, objective="gated")
+RESIZABLE = Resizable(ResNet((1, 1, 1), 2), (0.5, 0.75, 1.0))
 
 
 class Large(Toy):
@@ -46,8 +48,10 @@ class WithoutSwitch(Toy):
         (SMALL, GATED, "cpu", "sliced"),
         (Large(), BOTH, "cpu", "host"),
         (WithoutSwitch(), BOTH, "cpu", "host"),
-        (Resizable(ResNet((1, 1, 1), 2), (0.5, 0.75, 1.0)), FAIR, "cpu", "host"),
-        (Resizable(ResNet((1, 1, 1), 2), (0.5, 0.75, 1.0)), ALONE, "cpu", "sliced"),
+        (RESIZABLE, FAIR, "cpu", "staged"),
+        (RESIZABLE, FAIR, "gpu", "staged"),
+        (RESIZABLE, dataclasses.replace(FAIR, accumulate=2), "cpu", "host"),
+        (RESIZABLE, ALONE, "cpu", "sliced"),
     ],
 )
 def test_auto_switches_between_few_points_on_a_cpu_and_leaves_changing_draws_to_the_host(
@@ -69,3 +73,10 @@ def test_a_dispatch_is_fed_what_the_form_of_its_phase_reads(phase, stacked):
     feed = Feed(experiment, load(data, "train"), mesh)
     (span,) = spans(experiment.phases, len(load(data, "train")))
     assert isinstance(feed.portion(span, 0).draws, tuple) != stacked
+
+
+def test_segments_are_not_run_one_by_one_over_parts_of_a_batch():
+    parts = dataclasses.replace(FAIR, accumulate=2)
+
+    with pytest.raises(UsageError, match="accumulate 2"):
+        Experiment(network=RESIZABLE, phases=(parts,), data=DataConfig(), form="staged")
