@@ -1,8 +1,8 @@
 """Seconds to count every operating point of a network: `python -m benchmarks.count_all`.
 
-For each of `--configs` (separated by ;) the command `macs --all` runs as a process of its own
-on one core. The time is that of the whole process: imports, counts, the table and the file of rows. By
-default ResNet-50 at 6 scales in 4 stages (1,296 points) and MobileNetV1 at 6 in 5 (7,776).
+For each of `--configs` (separated by ;) the command `macs --all` runs as a process of its own, on
+one core. The time is all that it takes: imports, counts, the table and the file of rows. By default
+ResNet-50 at 6 scales in 4 stages (1,296 points) and MobileNetV1 at 6 in 5 (7,776).
 """
 
 import os
