@@ -26,12 +26,12 @@ class _Step:
     """A segment at one place: what it costs, and the place of what it hands on.
 
     Attributes:
-      segment: equal names compute the same from equal arrays.
+      segment: what runs.
       skipped: MACs of the shortcut alone; 0 unless it is gated.
       opened: MACs where it runs.
       gate: MACs of its gate; 0 unless it is gated.
       params: parameters it reads, and of these by kind, in the order of `PARAMS`.
-      after: which of the shapes that were met it hands on.
+      after: place of what it hands on: an index into the shapes that were met.
     """
 
     segment: Segment
