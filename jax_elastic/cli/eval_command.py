@@ -46,7 +46,8 @@ def main(argv: list[str]) -> None:
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
     dataset = load_data(experiment.data, values.split)
     check_class_names(meta, dataset)
-    subnets = parse_subnets(values.subnet)
+    recalibrated = meta.get("recalibrated", {})  # a workdir for one operating point alone
+    subnets = parse_subnets(values.subnet or recalibrated.get("subnet", ""))
     borrowed: tuple[str, ...] = ()
     if values.bank_of:
         subnets = subnets or list(experiment.network.subnets.shown())
@@ -62,10 +63,10 @@ def main(argv: list[str]) -> None:
     found = evaluator(variables)
     where = {"data": experiment.data.name, "split": values.split, "step": meta["step"]}
     where["checkpoint"] = values.checkpoint
-    if "recalibrated" in meta:
-        own = meta["recalibrated"]
-        where |= {"recalibrated": own["subnet"], "recalibrated_images": own["images"]}
-        where["recalibrated_bank_of"] = own["bank_of"]
+    if recalibrated:
+        where["recalibrated"] = recalibrated["subnet"]
+        where["recalibrated_images"] = recalibrated["images"]
+        where["recalibrated_bank_of"] = recalibrated["bank_of"]
     rows = [{**where, **row} for row in found.rows]
     if values.bank_of:
         rows = [
