@@ -5,6 +5,7 @@ from pathlib import Path
 
 from absl import flags
 
+from jax_elastic import rng
 from jax_elastic.cli.flags import (
     define_bank_of,
     define_checkpoint,
@@ -25,14 +26,16 @@ from jax_elastic.evaluation.plots_anytime import draw_branch_norms
 from jax_elastic.evaluation.plots_run import draw_run
 from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import format_table
-from jax_elastic.subnet import Subnet
+from jax_elastic.subnet import MANY, Subnet
 from jax_elastic.training.workdir import check_class_names, load_variables, read_config
 
-ABOUT = """\
+ABOUT = f"""\
 Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots
 (of another --split, eval-SPLIT.json and plots-SPLIT; of the best --checkpoint, eval-best.json; with
 --bank_of, eval-borrowed.json).
-Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries."""
+Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries.
+Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, or
+those of --subnet and --sample."""
 
 
 def main(argv: list[str]) -> None:
@@ -47,7 +50,8 @@ def main(argv: list[str]) -> None:
     dataset = load_data(experiment.data, values.split)
     check_class_names(meta, dataset)
     recalibrated = meta.get("recalibrated", {})  # a workdir for one operating point alone
-    subnets = parse_subnets(values.subnet or recalibrated.get("subnet", ""))
+    own = "" if values.sample else recalibrated.get("subnet", "")
+    subnets = points(experiment.network, parse_subnets(values.subnet or own), values.sample)
     borrowed: tuple[str, ...] = ()
     if values.bank_of:
         subnets = subnets or list(experiment.network.subnets.shown())
@@ -106,6 +110,24 @@ def _borrow(
     return borrow_banks(network, variables, Subnet.parse(bank_of), points), told
 
 
+def points(network: Family, asked: Sequence[Subnet], sample: int | None) -> list[Subnet] | None:
+    """The operating points to evaluate, each once; None leaves them to the evaluator.
+
+    Args:
+      network: the family.
+      asked: points that were named.
+      sample: how many to draw from all, uniformly; the same in every run, so that runs which have
+        the same points can be compared.
+
+    Raises:
+      UsageError: the network has fewer.
+    """
+    drawn: tuple[Subnet, ...] = ()
+    if sample is not None:
+        drawn = network.subnets.several(sample, rng.host(0, rng.Stream.POINTS))
+    return list(dict.fromkeys((*drawn, *asked))) or None
+
+
 def of_split(workdir: Path, name: str, split: str, suffix: str = "") -> Path:
     """Where a workdir keeps what was found on a split: ``eval.json``, ``eval-train.json``, ..."""
     return workdir / f"{name}{'' if split == 'test' else f'-{split}'}{suffix}"
@@ -115,6 +137,9 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "of the trained network", flag_values=values)
     define_checkpoint(values)
     flags.DEFINE_string("subnet", "", "operating points, separated by ;", flag_values=values)
+    flags.DEFINE_integer(
+        "sample", None, "operating points, drawn from all; always the same", flag_values=values
+    )
     flags.DEFINE_list("budgets", None, "budgets, for example 0.3,0.6", flag_values=values)
     define_bank_of(values)
     flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)
