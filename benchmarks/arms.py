@@ -23,6 +23,7 @@ from jax_elastic.data.datasets import load
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.evaluate import RANDOM_DRAWS, Evaluator
 from jax_elastic.files import replace_file
+from jax_elastic.subnet import Subnet
 from jax_elastic.training.experiment import Experiment, to_config
 from jax_elastic.training.loop import train
 from jax_elastic.training.metrics import MetricsFile
@@ -46,6 +47,7 @@ class Arm:
         network of `config` is then only evaluated.
       budgets: asked of it; empty where it takes none.
       images: `clean`, or a name in `CORRUPTIONS`.
+      subnets: operating points as text; empty for those that the network shows.
     """
 
     config: str
@@ -53,6 +55,7 @@ class Arm:
     trained_as: str | None = None
     budgets: tuple[float, ...] = ()
     images: str = "clean"
+    subnets: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +66,21 @@ class Found:
       budgets: asked; (None,) where it takes none.
       values: measure -> (seeds, budgets, images): `top1`; `usage`, share of the blocks that
         opened (1 where nothing can be skipped); `macs`. Means over the draws where gates are
-        random.
+        random. Where the arm has several operating points, these stand in place of the budgets.
+      subnets: those of the arm.
     """
 
     budgets: tuple[float | None, ...]
     values: Values
+    subnets: tuple[str, ...] = ()
 
     def at(self, measure: str, budget: float | None = None) -> Floats:
         """(seeds, images) of a measure at a budget."""
         return self.values[measure][:, self.budgets.index(budget)]
+
+    def of(self, measure: str, subnet: str) -> Floats:
+        """(seeds, images) of a measure at one of the arm's operating points."""
+        return self.values[measure][:, self.subnets.index(subnet)]
 
 
 class Runner:
@@ -103,7 +112,7 @@ class Runner:
         """
         parts = [self._seed(arm, seed) for seed in range(seeds)]
         values = {name: np.stack([part[name] for part in parts]) for name in MEASURES}
-        return Found(arm.budgets or (None,), values)
+        return Found(arm.budgets or (None,), values, arm.subnets)
 
     def _seed(self, arm: Arm, seed: int) -> Values:
         workdir = self._train(arm.trained_as or arm.config, seed, arm.start)
@@ -136,6 +145,7 @@ class Runner:
                 "variables": _read_done(workdir)["hash"],
                 "budgets": arm.budgets,
                 "images": arm.images,
+                "subnets": arm.subnets,
                 "draws": RANDOM_DRAWS,
             }
         )
@@ -157,8 +167,14 @@ def evaluate(arm: Arm, experiment: Experiment, workdir: Path) -> Values:
     dataset = load(experiment.data, "test")
     if arm.images != "clean":
         dataset = CORRUPTIONS[arm.images](dataset)
-    budgets = arm.budgets or None
-    found = Evaluator(experiment.network, dataset, experiment.data, budgets=budgets)(variables)
+    evaluator = Evaluator(
+        experiment.network,
+        dataset,
+        experiment.data,
+        subnets=[Subnet.parse(text) for text in arm.subnets],
+        budgets=arm.budgets,
+    )
+    found = evaluator(variables)
     everything = np.ones(len(dataset))
     usage = [everything if opened is None else opened.mean(1) for opened in found.opened]
     return {"top1": np.stack(found.top1), "usage": np.stack(usage), "macs": np.stack(found.macs)}
