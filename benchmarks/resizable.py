@@ -5,6 +5,7 @@ those of its table 1, of ResNet-50 on ImageNet with 4 stages; there sub-networks
 trained for twice as many steps as individual ones, here for as many.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
@@ -17,9 +18,10 @@ from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
 
 POINTS = {name: str(point) for name, point in SHOWN.items()}
+FULLEST = POINTS["fullest"]
 ALL = tuple(str(point) for point in RESIZABLE.subnets)
 MEAN = f"mean of all {len(ALL)}"
-PLACES = {"cheapest": (POINTS["cheapest"],), "fullest": (POINTS["fullest"],), MEAN: ALL}
+PLACES = {"cheapest": (POINTS["cheapest"],), "fullest": (FULLEST,), MEAN: ALL}
 # Top-1 of a sub-network less that of a network of its own. The paper prints what the points between
 # the ends cost, not which they are.
 GAINS = {"fullest": 77.1 - 76.4, "cheapest": 72.3 - 71.6}
@@ -32,7 +34,7 @@ def sharing(scale: str) -> Experiment:
         rows = []
         for name, point in POINTS.items():
             both = [top1(found[arm], point) for arm in ("fair", name)]
-            cost, full = (found["fair"].of("macs", of) for of in (point, POINTS["fullest"]))
+            cost, full = (found["fair"].of("macs", of) for of in (point, FULLEST))
             rows += [
                 Claim(f"{name}, {point}: MACs, of the fullest's", "share", cost / full),
                 *measured(name, ("as a sub-network", "of a network of its own"), both),
@@ -123,6 +125,56 @@ def input_only(scale: str) -> Experiment:
     return Experiment("maps resized stage by stage against the image alone", arms, claims)
 
 
+def plain(scale: str) -> Experiment:
+    """A network trained at the fullest point alone, run elsewhere: is it naturally resizable?"""
+    called = {
+        "fair": "resizable",
+        "borrowed": "plain, the fullest's BN",
+        "recalibrated": "plain, recalibrated",
+    }
+    elsewhere = {
+        **{name: (point,) for name, point in POINTS.items() if point != FULLEST},
+        f"mean of the other {len(ALL) - 1}": tuple(point for point in ALL if point != FULLEST),
+    }
+
+    def claims(found: Mapping[str, Found]) -> list[Claim]:
+        at_home = top1(found["borrowed"], FULLEST)
+        rows = [
+            Claim("fullest: top-1, resizable", "points", top1(found["fair"], FULLEST)),
+            Claim("fullest: top-1, plain", "points", at_home),
+        ]
+        for place, points in elsewhere.items():
+            resizable, borrowed, recalibrated = (top1(found[name], *points) for name in called)
+            rows += [
+                *measured(place, called.values(), (resizable, borrowed, recalibrated)),
+                Claim(
+                    f"{place}: the second at the fullest less here",
+                    "points",
+                    difference(at_home, borrowed),
+                ),
+                Claim(
+                    f"{place}: the first less the second > 0",
+                    "points",
+                    difference(resizable, borrowed),
+                    above=0.0,
+                ),
+                Claim(
+                    f"{place}: the first less the third",
+                    "points",
+                    difference(resizable, recalibrated),
+                ),
+            ]
+        return rows
+
+    borrowed = dataclasses.replace(arm(scale, "fullest", ALL), bank_of=FULLEST)
+    arms = {
+        "fair": arm(scale, "fair"),
+        "borrowed": borrowed,
+        "recalibrated": dataclasses.replace(borrowed, recalibrated=True),
+    }
+    return Experiment("a plain network at other scales", arms, claims)
+
+
 def arm(scale: str, name: str, points: tuple[str, ...] = ()) -> Arm:
     """A network at some operating points, or at all that it has.
 
@@ -152,6 +204,7 @@ EXPERIMENTS: dict[str, Callable[[str], Experiment]] = {
     "resizable_sharing": sharing,
     "resizable_fair": sampling,
     "resizable_banks": scale_aware,
+    "resizable_plain": plain,
     "resizable_input": input_only,
 }
 """Name -> experiment at scale `small`."""

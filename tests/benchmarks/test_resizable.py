@@ -13,7 +13,8 @@ from benchmarks.resizable import ALL, EXPERIMENTS, MEAN, POINTS
 from benchmarks.resizable_arms import NETWORKS, RESIZABLE, SHOWN
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli.flags import read_config
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.elastic.doors import check_statistics
 from jax_elastic.elastic.family import When
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.errors import UsageError
@@ -98,6 +99,13 @@ def test_resizing_the_image_costs_as_much_as_resizing_all_maps_up_to_the_stem():
             "resizable_banks",
             [f"{place}: the first less the second > 0" for place in ("cheapest", "fullest", MEAN)],
         ),
+        (
+            "resizable_plain",
+            [
+                f"{place}: the first less the second > 0"
+                for place in ("falling", "rising", "cheapest", "mean of the other 26")
+            ],
+        ),
         ("resizable_input", []),
     ],
 )
@@ -145,18 +153,54 @@ def test_arms_of_several_experiments_are_the_same_and_so_trained_once():
     assert len(shared) == 1
 
 
-def test_an_arm_gives_a_row_for_each_of_its_points_in_its_own_order(tmp_path, monkeypatch):
+@pytest.fixture
+def tiny(monkeypatch, tmp_path):
+    """`evaluate` of an arm, of a small network that only its fullest point has statistics of."""
     network = Resizable(ResNet((1,), width=2), scales=(0.5, 1.0), side=8)
     experiment = dataclasses.replace(experiment_of("fair")[0], network=network, data=DataConfig())
-    variables = jax.tree.map(lambda a: jnp.ones(a.shape, a.dtype), shapes_of(network, (8, 8, 1)))
+
+    def leaf(path, a):
+        own = [0, 1] if path[-1].key == "count" and a.shape else 1
+        return jnp.full(a.shape, jnp.array(own), a.dtype)
+
+    variables = jax.tree_util.tree_map_with_path(leaf, shapes_of(network, (8, 8, 1)))
     monkeypatch.setattr(arms, "load_variables", lambda workdir, experiment: (variables, {}))
-    points = ("resolution:1", "resolution:0.5")
+    return lambda arm: arms.evaluate(arm, experiment, tmp_path)
 
-    found = arms.evaluate(Arm("any", subnets=points), experiment, tmp_path)
 
-    costs = CostModel(network, (8, 8, 1))
-    for row, point in zip(found["macs"], points, strict=True):
-        assert (row == costs.cost(Subnet.parse(point)).full).all()
+TINY_POINTS = ("resolution:1", "resolution:0.5")
+
+
+def test_an_arm_of_points_without_statistics_is_refused(tiny):
+    with pytest.raises(UsageError, match="never estimated"):
+        tiny(Arm("any", subnets=TINY_POINTS))
+
+
+def test_an_arm_gives_a_row_for_each_of_its_points_in_its_own_order(tiny):
+    found = tiny(Arm("any", subnets=TINY_POINTS, bank_of="resolution:1"))
+
+    assert found["top1"].shape == (2, 359)
+    full, cheap = found["macs"].mean(1)
+    assert full > 2 * cheap
+
+
+def test_a_recalibrated_arm_has_each_point_estimated_for_itself_on_all_training_images(
+    tiny, monkeypatch
+):
+    seen = []
+
+    def recorded(network, variables, subnet, images, data, batch_size):
+        seen.append((str(subnet), images.shape, batch_size))
+        check_statistics(network, variables, subnet)  # what is missing was borrowed before
+        return variables
+
+    monkeypatch.setattr(arms, "recalibrate", recorded)
+
+    found = tiny(Arm("any", subnets=TINY_POINTS, bank_of="resolution:1", recalibrated=True))
+
+    size = len(load(DataConfig(), "train"))
+    assert seen == [(point, (size, 8, 8, 1), size) for point in TINY_POINTS]
+    assert found["macs"].shape == (2, 359)
 
 
 def test_another_scale_is_refused():
