@@ -28,11 +28,12 @@ def check_statistics(network: Family, variables: Variables, subnet: Subnet) -> N
     network.check(subnet)
     name = unestimated(network, variables, subnet)
     if name is not None:
+        budget = " --budget=0.6" if network.budgets else ""
         raise UsageError(
             f"operating point {subnet} uses BN statistics that were never estimated "
             f"(segment {name})",
             next_step="finish its training (train.py on its workdir goes on), or estimate them: "
-            f"python -m jax_elastic recalibrate --workdir=WORKDIR --subnet={subnet}",
+            f"python -m jax_elastic recalibrate --workdir=WORKDIR --subnet={subnet}{budget}",
         )
 
 

@@ -6,7 +6,7 @@ stay as they are.
 
 References:
   Resizable networks calls its banks "BN calibration"; this is the other use of the word, as in
-  Yu and Huang 2019 (universally slimmable networks). See docs/choices.md R5.
+  Yu and Huang 2019 (universally slimmable networks). See docs/choices.md R12.
 """
 
 from collections.abc import Iterator

@@ -152,6 +152,14 @@ def test_the_order_of_the_batches_does_not_matter(order):
     assert_close(found["stats"], expected["stats"], 1e-6)
 
 
+def test_it_does_not_matter_to_the_first_layer_which_images_share_a_batch():
+    fresh, images = warm.random_weights(NET), warm.random_images(32)
+    order = np.random.default_rng(0).permutation(len(images))
+    found = recalibrate(NET, fresh, LOW, images[order], batch_size=8)["stats"]["stem"]
+    expected = recalibrate(NET, fresh, LOW, images, batch_size=8)["stats"]["stem"]
+    assert_close(found, expected, 1e-5)  # each batch adds up in float32
+
+
 @pytest.mark.parametrize("name", ["resizable", "random_drop"])
 def test_the_devices_do_not_matter(name):
     network = families.SMALL[name]
