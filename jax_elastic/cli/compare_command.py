@@ -23,7 +23,7 @@ MACs, error against MACs of operating points along one axis, accuracy, blocks an
 budget, ranged against fixed networks, the best of many combinations, and what branches carry.
 It reads WORKDIR/eval.json (of another --split, eval-SPLIT.json) and WORKDIR/branches.json and
 evaluates nothing itself; what was found at another step than that of WORKDIR's newest checkpoint,
-if any, is refused."""
+if any, is refused. One of --workdirs may also be a file that `eval` wrote; it is taken as it is."""
 
 OWN_NAMES = "give each a name of its own: --labels=a,b,c"
 COLUMNS = (Column("run", "run", left=True), *BUDGET_COLUMNS)
@@ -61,7 +61,10 @@ def main(argv: list[str]) -> None:
 
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
-        "workdirs", None, "of evaluated runs, for example runs/a,runs/b", flag_values=values
+        "workdirs",
+        None,
+        "of evaluated runs, or files that `eval` wrote, for example runs/a,runs/b/eval-best.json",
+        flag_values=values,
     )
     flags.DEFINE_list(
         "labels",
@@ -85,13 +88,23 @@ def _define(values: flags.FlagValues) -> None:
 
 def _labels(workdirs: Sequence[Path], labels: Sequence[str] | None) -> list[str]:
     """One name a run; only if asked for are two the same."""
-    names = [workdir.resolve().name for workdir in workdirs] if labels is None else list(labels)
+    names = [_own_name(workdir) for workdir in workdirs] if labels is None else list(labels)
     if len(names) != len(workdirs):
         raise UsageError(f"{len(names)} labels for {len(workdirs)} workdirs", "one for each")
     twice = [name for name in names if names.count(name) > 1]
     if twice and labels is None:
         raise UsageError(f"two runs are called {twice[0]!r}", next_step=OWN_NAMES)
     return names
+
+
+def _own_name(workdir: Path) -> str:
+    path = workdir.resolve()
+    return f"{path.parent.name}/{path.stem}" if _is_file(path) else path.name
+
+
+def _is_file(workdir: Path) -> bool:
+    """Whether one of `--workdirs` is a file of what was found."""
+    return workdir.suffix == ".json"
 
 
 def _by_label(
@@ -115,6 +128,8 @@ def _by_label(
 
 
 def _read(workdir: Path, split: str) -> list[dict[str, Any]]:
+    if _is_file(workdir):
+        return read_json(workdir, "eval")
     path = of_split(workdir, "eval", split, ".json")
     other = "" if split == "test" else f" --split={split}"
     command = f"jax-elastic eval --workdir={workdir}{other}"

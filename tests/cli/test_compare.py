@@ -117,6 +117,16 @@ def test_combinations_of_choices_also_have_their_fronts(runs: Path) -> None:
     assert {path.stem for path in (runs / "out").iterdir()} == {FIGURES[0], "fronts"}
 
 
+def test_a_run_can_stand_beside_what_was_found_of_it_otherwise(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    otherwise = runs / "base" / "eval-otherwise.json"
+    write_json(otherwise, "eval", [row(None, top1=0.2, top1_ci95=[0.1, 0.3])])
+    assert compare(runs, "base,base/eval-otherwise.json", "--json=-") == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(r["run"], r["top1"]) for r in rows] == [("base", 0.9), ("base/eval-otherwise", 0.2)]
+
+
 def test_networks_of_one_name_are_one_curve(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(runs, "base,large,nested", "--labels=thin,thin,nested", "--json=-") == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
