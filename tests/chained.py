@@ -37,7 +37,8 @@ def random_variables(chain, dtype="float64"):
 
 def whole(chain, variables, images, bn):
     """Logits and moments of the network."""
-    (logits,), sown = chain.module().apply(variables, images, bn, mutable=["moments"])
+    out, sown = chain.module().apply(variables, images, bn, mutable=["moments"])
+    logits, *_ = jax.tree.leaves(out)  # residual networks also say what their blocks gave
     return logits, sown.get("moments", {})
 
 
