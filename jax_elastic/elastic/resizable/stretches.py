@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -60,7 +60,7 @@ def put(tree: dict[str, Any], path: tuple[str, ...], node: PyTree) -> None:
 
 def _merged(a: PyTree, b: PyTree) -> PyTree:
     """Both; a leaf that both have is the second's."""
-    if not isinstance(a, Mapping) or not isinstance(b, Mapping):
+    if not isinstance(a, dict) or not isinstance(b, dict):
         return b
     return {**a, **b, **{name: _merged(a[name], b[name]) for name in a.keys() & b.keys()}}
 
