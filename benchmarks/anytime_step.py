@@ -6,25 +6,21 @@ one pass has all exits, against that of a plain ResNeXt of the same widths, agai
 sub-networks by themselves, and against a `sliced` I-ResNeXt of the same widths. A step is a
 dispatch of one step as training runs it, on images that are not augmented.
 
-`compile` is what the first dispatch waits for its compiler, with an empty cache of programs. `temp`
-is XLA's temporary memory, of the largest program where there are several; what programs hand from
-one to the next (in `host` the gradients of a sub-network and the sum of those before) is not in it.
+What compiling and holding a step takes: `benchmarks.steps`.
 """
 
 import dataclasses
 import sys
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import jax
-import numpy as np
 from absl import flags
 
 from benchmarks.command import run
-from benchmarks.dispatches import Run, Work, prepare
 from benchmarks.provenance import facts
-from benchmarks.timing import COLUMNS, Ratio, load
+from benchmarks.steps import TABLE, Case, measure
+from benchmarks.timing import Ratio, load
 from jax_elastic.backbones.isresnext import ISResNeXt as Architecture
 from jax_elastic.backbones.isresnext import Mixing
 from jax_elastic.backbones.resnext import ResNeXt
@@ -38,14 +34,10 @@ from jax_elastic.elastic.anytime.one_pass import Answers
 from jax_elastic.elastic.family import Array, BNMode, Family, Form, PyTree, Variables
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.evaluation.rows import write_json
-from jax_elastic.evaluation.tables import Column, format_table
-from jax_elastic.inference.timing import Floats, interleaved
+from jax_elastic.evaluation.tables import format_table
 from jax_elastic.training.experiment import Experiment, Settings
 from jax_elastic.training.form import FormChoice
-from jax_elastic.training.host import HostChunk
 from jax_elastic.training.phases import Phase
-from jax_elastic.training.program import make_program
-from jax_elastic.training.state import TrainState
 
 BATCH = 32
 DATA = DataConfig("cifar10", (32, 32, 3), pad=0, mean=(0.5,) * 3, std=(0.25,) * 3)
@@ -57,35 +49,6 @@ MOST = 1.05  # of the steps of the K networks, and of the plain network's step
 MOST_OF_PASSES = 0.30
 
 APART, PLAIN, SAME_WIDTHS = "K networks", "plain ResNeXt", "I-ResNeXt"
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """What is compared with each other, in the same rounds.
-
-    Attributes:
-      name: in the table.
-      runs: name -> the networks that do a step each, one after the other.
-      ratios: the rows.
-    """
-
-    name: str
-    runs: Mapping[str, tuple[Experiment, ...]]
-    ratios: tuple[Ratio, ...]
-
-
-class Ready(NamedTuple):
-    """A step that can be timed.
-
-    Attributes:
-      run: does it.
-      compile_seconds: what the first dispatch waited for its compiler.
-      temp_bytes: temporary memory of its largest program.
-    """
-
-    run: Run
-    compile_seconds: float
-    temp_bytes: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,97 +152,6 @@ def experiment(network: Family, batch_size: int, form: FormChoice = Settings.for
         weight_decay=1e-4,
     )
     return Experiment(network=network, phases=(phase,), data=DATA, form=form)
-
-
-def measure(case: Case, rounds: int) -> list[dict[str, Any]]:
-    """A row for each ratio of a case: that of `Ratio.row`, and what its run took."""
-    all_ready = {
-        name: [ready(experiment) for experiment in experiments]
-        for name, experiments in case.runs.items()
-    }
-    seconds = interleaved({name: in_turn(steps) for name, steps in all_ready.items()}, rounds)
-    return [
-        {
-            "case": case.name,
-            **ratio.row(seconds),
-            **costs(seconds[ratio.name], all_ready[ratio.name]),
-        }
-        for ratio in case.ratios
-    ]
-
-
-def costs(seconds: Floats, steps: Sequence[Ready]) -> dict[str, float]:
-    """What a run took: `seconds` (their median), `compile_seconds`, `temp_bytes`."""
-    return {
-        "seconds": float(np.median(seconds)),
-        "compile_seconds": sum(step.compile_seconds for step in steps),
-        "temp_bytes": max(step.temp_bytes for step in steps),
-    }
-
-
-def in_turn(steps: Sequence[Ready]) -> Callable[[], None]:
-    """All of them, one after the other."""
-
-    def run() -> None:
-        for step in steps:
-            step.run()
-
-    return run
-
-
-def ready(experiment: Experiment) -> Ready:
-    """Compiles a dispatch of one step."""
-    (phase,) = experiment.phases
-    work = prepare(experiment, phase.name, 1)
-    program: Any = make_program(experiment, work.span, work.mesh)
-    held = [jax.block_until_ready(work.begin())]
-
-    def dispatch(n: int) -> None:
-        held[0], losses, _ = program(held[0], work.arrays, work.ids, work.draws, np.int32(n))
-        losses.block_until_ready()
-
-    # The first compiles all, and both do what such a call does beside.
-    first, second = (_seconds(lambda: dispatch(0)) for _ in range(2))
-    temp = max(_temp_bytes(lowered) for lowered in programs(program, held[0], work))
-    return Ready(lambda: dispatch(1), first - second, temp)
-
-
-def programs(program: Any, state: TrainState, work: Work) -> list[jax.stages.Lowered]:
-    """The programs of a dispatch that run the network; compiled before, they are not again."""
-    if not isinstance(program, HostChunk):
-        return [program.lower(state, work.arrays, work.ids, work.draws, np.int32(0))]
-    read = state._replace(opt_state=(), ema=())
-    batch = program.batch(work.arrays, work.ids, np.int32(0), read)
-    draws: Any = work.draws
-    return [
-        program.gradients.lower(read, batch, (draw,), np.int32(slot))
-        for slot, draw in enumerate(draws[0])
-    ]
-
-
-def _temp_bytes(lowered: jax.stages.Lowered) -> int:
-    analysis: Any = lowered.compile().memory_analysis()
-    return int(analysis.temp_size_in_bytes)
-
-
-def _seconds(run: Run) -> float:
-    begun = time.perf_counter()
-    run()
-    return time.perf_counter() - begun
-
-
-def _megabytes(count: float) -> str:
-    return f"{count / 2**20:.0f}"
-
-
-TABLE = (
-    Column("case", "case", left=True),
-    *COLUMNS,
-    Column("seconds", "seconds", "{:.2f}".format),
-    Column("compile_seconds", "compile s", "{:.1f}".format),
-    Column("temp_bytes", "temp MiB", _megabytes),
-)
-"""Of what it prints."""
 
 
 def _define(values: flags.FlagValues) -> None:

@@ -11,7 +11,7 @@ from jax import lax
 from jax.sharding import Mesh
 
 from jax_elastic.data.augment import make_batch
-from jax_elastic.elastic.family import Batch
+from jax_elastic.elastic.family import Batch, Draw
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.feed import of_dispatch
 from jax_elastic.training.mesh import (
@@ -69,7 +69,7 @@ class Work(NamedTuple):
 
 def prepare(experiment: Experiment, phase: str, steps: int, devices: int = 1) -> Work:
     """What runs `steps` steps of a phase in one dispatch, on the first devices."""
-    span = next(s for s in spans(experiment.phases, IMAGES) if s.phase.name == phase)
+    span = span_of(experiment, phase)
     mesh = make_mesh(jax.devices()[:devices])
     check_batch_size(span.phase.batch_size, mesh, phase)
     form = experiment.form_in(span.phase, platform_of(mesh))
@@ -79,7 +79,7 @@ def prepare(experiment: Experiment, phase: str, steps: int, devices: int = 1) ->
         "image": generator.integers(256, size=shape, dtype=np.uint8),
         "labels": np.zeros((IMAGES, len(experiment.network.classes)), np.int32),
     }
-    draws = experiment.network.draws(generator, span.when(span.start))
+    draws = draws_of(experiment, span)
     ids = np.resize(np.arange(IMAGES, dtype=np.int32), (steps, span.phase.batch_size))
     return Work(
         experiment,
@@ -90,6 +90,16 @@ def prepare(experiment: Experiment, phase: str, steps: int, devices: int = 1) ->
         jax.device_put(ids, sharded(mesh, axis=1)),
         of_dispatch([draws] * steps, steps, form, experiment.network.subnets).draws,
     )
+
+
+def draws_of(experiment: Experiment, span: Span) -> tuple[Draw, ...]:
+    """What each step of a phase draws here."""
+    return experiment.network.draws(np.random.default_rng(0), span.when(span.start))
+
+
+def span_of(experiment: Experiment, phase: str) -> Span:
+    """A phase, placed in time."""
+    return next(s for s in spans(experiment.phases, IMAGES) if s.phase.name == phase)
 
 
 def dispatches(experiment: Experiment, phase: str, steps: int, devices: int = 1) -> Run:

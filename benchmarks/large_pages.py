@@ -14,9 +14,10 @@ from functools import partial
 
 from absl import flags
 
-from benchmarks.anytime_step import BATCH, TRIANGULAR, experiment, plain_of, ready
+from benchmarks.anytime_step import BATCH, TRIANGULAR, experiment, plain_of
 from benchmarks.command import run
 from benchmarks.provenance import facts
+from benchmarks.steps import ready
 from benchmarks.timing import COLUMNS, Ratio, load, rows
 from jax_elastic.cli.flags import parse
 from jax_elastic.cli.platform import configure

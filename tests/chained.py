@@ -37,7 +37,8 @@ def random_variables(chain, dtype="float64"):
 
 def whole(chain, variables, images, bn):
     """Logits and moments of the network."""
-    (logits,), sown = chain.module().apply(variables, images, bn, mutable=["moments"])
+    out, sown = chain.module().apply(variables, images, bn, mutable=["moments"])
+    logits, *_ = jax.tree.leaves(out)  # residual networks also say what their blocks gave
     return logits, sown.get("moments", {})
 
 
@@ -61,10 +62,15 @@ def maps_of(chain, side):
     return tuple(found[stage] for stage in sorted(found) if stage)
 
 
+def path_of(keys):
+    """The path of a variable as one word, e.g. ``params/stem/conv/kernel``."""
+    return "/".join(key.key for key in keys)
+
+
 def names_of(variables):
-    """The path of each variable, e.g. ``params/stem/conv/kernel``."""
+    """The path of each variable."""
     flat, _ = jax.tree_util.tree_flatten_with_path(variables)
-    return ["/".join(key.key for key in path) for path, _ in flat]
+    return [path_of(keys) for keys, _ in flat]
 
 
 def names_read(chain, variables):

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BNMode
+from jax_elastic.backbones.checks import StemKind
 from jax_elastic.backbones.exits import Exit, wanted_exits
-from jax_elastic.backbones.resnet import StemKind
 from jax_elastic.backbones.resnext import ConvStem
 from jax_elastic.backbones.stage import Stage
 from jax_elastic.errors import UsageError

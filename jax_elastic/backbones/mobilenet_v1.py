@@ -16,9 +16,10 @@ import flax.linen as nn
 import jax
 
 from jax_elastic.backbones.blocks import BNMode
-from jax_elastic.backbones.mobile_stem import MobileStem, check_stem, sides_behind
-from jax_elastic.backbones.parts import Part
-from jax_elastic.backbones.resnet import Head, StemKind
+from jax_elastic.backbones.checks import StemKind, check_classes, check_stem
+from jax_elastic.backbones.conv_stem import ConvStem, stem_stride
+from jax_elastic.backbones.parts import Chained, Part
+from jax_elastic.backbones.resnet import Head
 from jax_elastic.backbones.stage import Made, Stage, made_of
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.depthwise import DepthwiseConv
@@ -55,7 +56,7 @@ class SeparablePair(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class MobileNetV1:
+class MobileNetV1(Chained):
     """The architecture: what a config says, and where its map can be resized.
 
     Attributes:
@@ -84,8 +85,7 @@ class MobileNetV1:
             )
         if self.width < 1:
             raise UsageError(f"width {self.width} is not positive")
-        if self.classes < 2:
-            raise UsageError(f"classes {self.classes} is too few to tell apart", "2 or more")
+        check_classes(self.classes)
         check_stem(self.stem)
 
     def features(self, stage: int) -> int:
@@ -97,68 +97,23 @@ class MobileNetV1:
         kept = 0 if self.stem == "imagenet" else 1
         return 2 if stage > kept else 1
 
-    def standard(self, side: int) -> tuple[int, ...]:
-        """The side of each stage's map, in pixels, for square images of this side."""
-        strides = [self.stride(stage) for stage in range(1, len(self.stage_sizes))]
-        return sides_behind(side, self.stem, strides)
-
     def reference(self) -> "MobileNetV1":
         """The same architecture with the convolutions whose MACs are counted."""
         return dataclasses.replace(self, conv="native", depthwise="native")
 
-    def make_stem(self, name: str | None = None) -> MobileStem:
-        """The part before the pairs."""
-        return MobileStem(self.width, self.stem, self.conv, name=name)
-
-    def make_stage(self, stage: int, name: str | None = None) -> Stage:
-        """All pairs of a stage, counted from 0."""
-        size, stride = self.stage_sizes[stage], self.stride(stage)
-        return Stage(size, stride, True, self._pair(stage), name=name)
-
-    def make_head(self, name: str | None = None) -> Head:
-        """The part after the pairs."""
-        return Head(self.classes, name=name)
-
     def parts(self) -> tuple[Part, ...]:
         """Its parts; all but the first stage are cut behind the pair that halves the map."""
-        found = [
-            Part(("stem",), self.make_stem(), 0),
-            Part(("stage1",), self.make_stage(0), 1),
-        ]
-        for i, size in enumerate(self.stage_sizes[1:], 1):
-            path, pair = (f"stage{i + 1}",), self._pair(i)
+        stride = stem_stride(self.stem)
+        stem = ConvStem(self.width, stride, conv=self.conv)
+        sizes, first = self.stage_sizes, Stage(self.stage_sizes[0], 1, True, self._pair(0))
+        found = [Part(("stem",), stem, 0, stride=stride), Part(("stage1",), first, 1)]
+        for i, size in enumerate(sizes[1:], 1):
+            path, pair, stride = (f"stage{i + 1}",), self._pair(i), self.stride(i)
             found += [
-                Part(path, Stage(1, self.stride(i), True, pair), i, ("first",)),
+                Part(path, Stage(1, stride, True, pair), i, ("first",), stride),
                 Part(path, Stage(size - 1, 1, False, pair), i + 1, ("blocks",)),
             ]
-        return (*found, Part(("head",), self.make_head(), len(self.stage_sizes)))
-
-    def module(self) -> "MobileNetV1Module":
-        """The whole network."""
-        return MobileNetV1Module(self)
+        return (*found, Part(("head",), Head(self.classes), len(sizes)))
 
     def _pair(self, stage: int) -> Made:
         return made_of(SeparablePair, features=self.features(stage), depthwise=self.depthwise)
-
-
-class MobileNetV1Module(nn.Module):
-    """The network of an architecture; see `MobileNetV1` and the names above."""
-
-    architecture: MobileNetV1
-
-    @nn.compact
-    def __call__(self, images: Array, bn: BNMode) -> tuple[Array, ...]:
-        """Classifies images.
-
-        Args:
-          images: float (B, H, W, channels).
-          bn: `batch` or `running` statistics.
-
-        Returns:
-          Logits float (B, classes) of the one label level.
-        """
-        net = self.architecture
-        x = net.make_stem(name="stem")(images, bn)
-        for i in range(len(net.stage_sizes)):
-            x, _ = net.make_stage(i, name=f"stage{i + 1}")(x, None, bn)
-        return net.make_head(name="head")(x, bn)

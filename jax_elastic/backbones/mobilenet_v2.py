@@ -18,9 +18,10 @@ import flax.linen as nn
 import jax
 
 from jax_elastic.backbones.blocks import BNMode
-from jax_elastic.backbones.mobile_stem import MobileStem, check_stem, sides_behind
-from jax_elastic.backbones.parts import Part
-from jax_elastic.backbones.resnet import Head, StemKind
+from jax_elastic.backbones.checks import StemKind, check_classes, check_stem
+from jax_elastic.backbones.conv_stem import ConvStem, stem_stride
+from jax_elastic.backbones.parts import Chained, Part
+from jax_elastic.backbones.resnet import Head
 from jax_elastic.backbones.stage import Made, Stage, made_of
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.depthwise import DepthwiseConv
@@ -111,7 +112,7 @@ class LastConv(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class MobileNetV2:
+class MobileNetV2(Chained):
     """The architecture: what a config says, and where its map can be resized.
 
     Attributes:
@@ -148,8 +149,7 @@ class MobileNetV2:
         for name in ("width", "last"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} {getattr(self, name)} is not positive")
-        if self.classes < 2:
-            raise UsageError(f"classes {self.classes} is too few to tell apart", "2 or more")
+        check_classes(self.classes)
         check_stem(self.stem)
 
     def stride(self, row: int) -> int:
@@ -158,51 +158,28 @@ class MobileNetV2:
         kept = self.stem == "cifar" and all(before[3] == 1 for before in self.rows[:row])
         return 1 if kept else stride
 
-    def standard(self, side: int) -> tuple[int, ...]:
-        """The side of each stage's map, in pixels, for square images of this side."""
-        strides = [self.stride(i) for i, row in enumerate(self.rows) if row[3] == 2]
-        return sides_behind(side, self.stem, strides)
-
     def reference(self) -> "MobileNetV2":
         """The same architecture with the convolutions whose MACs are counted."""
         return dataclasses.replace(self, conv="native", depthwise="native")
 
-    def make_stem(self, name: str | None = None) -> MobileStem:
-        """The part before the blocks."""
-        return MobileStem(self.width, self.stem, self.conv, nn.relu6, name=name)
-
-    def make_row(self, row: int, name: str | None = None) -> Stage:
-        """All blocks of a row, counted from 0."""
-        return Stage(Row(*self.rows[row]).size, self.stride(row), True, self._block(row), name=name)
-
-    def make_last(self, name: str | None = None) -> LastConv:
-        """The convolution behind the blocks."""
-        return LastConv(self.last, name=name)
-
-    def make_head(self, name: str | None = None) -> Head:
-        """The part behind the last convolution."""
-        return Head(self.classes, name=name)
-
     def parts(self) -> tuple[Part, ...]:
         """Its parts; a row of stride 2 is cut behind its first block."""
-        found, stage = [Part(("stem",), self.make_stem(), 0)], 1
+        stride, stage = stem_stride(self.stem), 1
+        stem = ConvStem(self.width, stride, activation=nn.relu6, conv=self.conv)
+        found = [Part(("stem",), stem, 0, stride=stride)]
         for i, row in enumerate(Row(*row) for row in self.rows):
-            path = (f"row{i + 1}",)
+            path, block = (f"row{i + 1}",), self._block(i)
             if row.stride == 1:
-                found.append(Part(path, self.make_row(i), stage))
+                found.append(Part(path, Stage(row.size, 1, True, block), stage))
                 continue
-            first = Stage(1, self.stride(i), True, self._block(i))
-            found.append(Part(path, first, stage, ("first",)))
+            stride = self.stride(i)
+            found.append(Part(path, Stage(1, stride, True, block), stage, ("first",), stride))
             stage += 1
             if row.size > 1:
-                blocks = Stage(row.size - 1, 1, False, self._block(i))
+                blocks = Stage(row.size - 1, 1, False, block)
                 found.append(Part(path, blocks, stage, ("blocks",)))
-        ends = Part(("last",), self.make_last(), stage), Part(("head",), self.make_head(), stage)
-        return (*found, *ends)
-
-    def module(self) -> "MobileNetV2Module":
-        """The whole network."""
-        return MobileNetV2Module(self)
+        last, head = LastConv(self.last), Head(self.classes)
+        return (*found, Part(("last",), last, stage), Part(("head",), head, stage))
 
     def _block(self, row: int) -> Made:
         expansion, features, _, _ = self.rows[row]
@@ -217,26 +194,3 @@ class MobileNetV2:
             found += [0] * (row.stride - 1)
             found[-1] += row.size - (row.stride - 1)
         return found
-
-
-class MobileNetV2Module(nn.Module):
-    """The network of an architecture; see `MobileNetV2` and the names above."""
-
-    architecture: MobileNetV2
-
-    @nn.compact
-    def __call__(self, images: Array, bn: BNMode) -> tuple[Array, ...]:
-        """Classifies images.
-
-        Args:
-          images: float (B, H, W, channels).
-          bn: `batch` or `running` statistics.
-
-        Returns:
-          Logits float (B, classes) of the one label level.
-        """
-        net = self.architecture
-        x = net.make_stem(name="stem")(images, bn)
-        for i in range(len(net.rows)):
-            x, _ = net.make_row(i, name=f"row{i + 1}")(x, None, bn)
-        return net.make_head(name="head")(net.make_last(name="last")(x, bn), bn)

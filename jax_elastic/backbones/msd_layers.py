@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BNMode
-from jax_elastic.backbones.resnet import StemKind
+from jax_elastic.backbones.checks import StemKind
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.conv import Conv
 from jax_elastic.layers.norm import BatchNorm

@@ -19,9 +19,9 @@ import flax.linen as nn
 import jax
 
 from jax_elastic.backbones.blocks import BNMode
+from jax_elastic.backbones.checks import StemKind
 from jax_elastic.backbones.exits import ChainModule, Exit
 from jax_elastic.backbones.msd_layers import Features, FirstLayer, Layer
-from jax_elastic.backbones.resnet import StemKind
 from jax_elastic.errors import UsageError
 
 Array = jax.Array

@@ -4,7 +4,9 @@ Whatever says its parts can be made resizable (`jax_elastic.elastic.resizable`):
 asked of a backbone.
 """
 
+import abc
 import dataclasses
+import itertools
 from typing import Any, Protocol
 
 import flax.linen as nn
@@ -28,12 +30,14 @@ class Part:
       stage: whose map it reads, counted from 1; 0 before the first. Where it is that of no part
         before, the map can be resized before this one.
       reads: the children at `path` that it reads; None for all.
+      stride: pixels of its input, along an axis, for each of its output; the last are rounded up.
     """
 
     path: tuple[str, ...]
     module: nn.Module
     stage: int
     reads: tuple[str, ...] | None = None
+    stride: int = 1
 
     def take(self, variables: Any) -> dict[str, PyTree]:
         """Exactly what it reads of a network's collections; one that it does not have is left out.
@@ -70,10 +74,18 @@ class Part:
           bn: `batch` or `running` statistics.
           key: of what is drawn in training (dropout); None draws nothing.
         """
-        args = (None, bn) if isinstance(self.module, Stage) else (bn,)
         rngs = None if key is None else {"dropout": key}
-        out, sown = self.module.apply(own, x, *args, mutable=["moments"], rngs=rngs)
-        return (out[0] if isinstance(self.module, Stage) else out), sown.get("moments")
+        args = _arguments(self.module, x, bn)
+        out, sown = self.module.apply(own, *args, mutable=["moments"], rngs=rngs)
+        return _output(self.module, out), sown.get("moments")
+
+
+def _arguments(module: nn.Module, x: Array, bn: BNMode) -> tuple[Any, ...]:
+    return (x, None, bn) if isinstance(module, Stage) else (x, bn)
+
+
+def _output(module: nn.Module, out: Any) -> Any:
+    return out[0] if isinstance(module, Stage) else out
 
 
 def _at(tree: PyTree, path: tuple[str, ...]) -> PyTree:
@@ -105,3 +117,60 @@ class Chain(Protocol):
     def standard(self, side: int) -> tuple[int, ...]:
         """The side of each stage's map, in pixels, for square images of this side."""
         ...
+
+
+class Chained(abc.ABC):
+    """What a `Chain` has by its parts alone; an architecture that says them inherits from it."""
+
+    @abc.abstractmethod
+    def parts(self) -> tuple[Part, ...]:
+        """See `Chain`."""
+
+    def standard(self, side: int) -> tuple[int, ...]:
+        """See `Chain`."""
+        sides: dict[int, int] = {}
+        for part in self.parts():
+            sides.setdefault(part.stage, side)
+            side = -(-side // part.stride)
+        return tuple(sides[stage] for stage in sorted(sides) if stage)
+
+    def module(self) -> nn.Module:
+        """See `Chain`."""
+        return ChainModule(self)
+
+
+class ChainModule(nn.Module):
+    """The network of parts, each of which reads variables of its own at a path of one name."""
+
+    architecture: Chained
+
+    @nn.compact
+    def __call__(self, images: Array, bn: BNMode) -> tuple[Array, ...]:
+        """Classifies images.
+
+        Args:
+          images: float (B, H, W, channels).
+          bn: `batch` or `running` statistics.
+
+        Returns:
+          Logits float (B, classes) of the one label level.
+        """
+        x: Any = images
+        for (name,), run in itertools.groupby(self.architecture.parts(), lambda part: part.path):
+            x = SideBySide(tuple(run), name=name)(x, bn)
+        return x  # type: ignore[no-any-return]
+
+
+class SideBySide(nn.Module):
+    """Parts that follow one another and whose variables are children of one node."""
+
+    parts: tuple[Part, ...]
+
+    @nn.compact
+    def __call__(self, x: Array, bn: BNMode) -> Any:
+        """What the last of them gives."""
+        for part in self.parts:
+            module = part.module.clone(parent=self)
+            nn.share_scope(self, module)
+            x = _output(module, module(*_arguments(module, x, bn)))
+        return x

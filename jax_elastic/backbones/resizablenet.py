@@ -16,9 +16,10 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BNMode
-from jax_elastic.backbones.parts import Part
-from jax_elastic.backbones.resnet import StemKind
-from jax_elastic.backbones.shuffle_units import KERNELS, ShuffleStem, ShuffleUnit
+from jax_elastic.backbones.checks import StemKind, check_classes, check_stem
+from jax_elastic.backbones.conv_stem import ConvStem, stem_stride
+from jax_elastic.backbones.parts import Chained, Part
+from jax_elastic.backbones.shuffle_units import KERNELS, ShuffleUnit
 from jax_elastic.backbones.shufflenet_v2 import check_widths
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.norm import BatchNorm
@@ -32,7 +33,7 @@ UNSQUEEZED_STAGES = 2  # so many have no squeeze and excitation
 
 
 @dataclasses.dataclass(frozen=True)
-class ResizableNet:
+class ResizableNet(Chained):
     """The architecture; the default is the paper's network.
 
     Attributes:
@@ -73,23 +74,19 @@ class ResizableNet:
         check_widths(self.stem_width, self.widths, self.head_width)
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout {self.dropout} is not a share", "from 0 to less than 1")
-        if self.classes < 2:
-            raise UsageError(f"classes {self.classes} is too few to tell apart", "2 or more")
-        if self.stem not in ("cifar", "imagenet"):
-            raise UsageError(f"stem {self.stem!r} is unknown", "cifar or imagenet")
+        check_classes(self.classes)
+        check_stem(self.stem)
 
-    def make_stem(self, name: str | None = None) -> ShuffleStem:
-        """The part before the units."""
-        stride = 2 if self.stem == "imagenet" else 1
-        return ShuffleStem(self.stem_width, stride, False, nn.hard_swish, self.conv, name=name)
+    def stride(self, stage: int) -> int:
+        """Stride of the first unit of a stage, counted from 1."""
+        return 1 if stage == 1 and self.stem == "cifar" else 2
 
     def make_unit(self, stage: int, number: int, name: str | None = None) -> ShuffleUnit:
         """One unit; both it and its stage are counted from 1."""
         first = number == 1
-        halves_map = first and (stage > 1 or self.stem == "imagenet")
         return ShuffleUnit(
             features=self.widths[stage - 1],
-            stride=2 if halves_map else 1,
+            stride=self.stride(stage) if first else 1,
             first=first,
             kind=self.units[stage - 1][number - 1],
             squeeze=stage > UNSQUEEZED_STAGES,
@@ -98,33 +95,24 @@ class ResizableNet:
             name=name,
         )
 
-    def make_head(self, name: str | None = None) -> "ResizableHead":
-        """The part after the units."""
-        return ResizableHead(self.head_width, self.dropout, self.classes, name=name)
-
     def parts(self) -> tuple[Part, ...]:
         """See `Chain`: the map that each stage's second unit reads is resized."""
-        found = [Part(("stem",), self.make_stem(), 0)]
+        stride = stem_stride(self.stem)
+        stem = ConvStem(self.stem_width, stride, False, nn.hard_swish, self.conv)
+        found = [Part(("stem",), stem, 0, stride=stride)]
         for stage, kinds in enumerate(self.units, 1):
-            path = (f"stage{stage}",)
+            path, stride = (f"stage{stage}",), self.stride(stage)
             names = tuple(f"unit{number}" for number in range(1, len(kinds) + 1))
-            found.append(Part(path, Units(self, stage, 1, 1), stage - 1, names[:1]))
+            first = Units(self, stage, 1, 1)
+            found.append(Part(path, first, stage - 1, names[:1], stride))
             if len(kinds) > 1:
                 found.append(Part(path, Units(self, stage, 2, len(kinds)), stage, names[1:]))
-        return (*found, Part(("head",), self.make_head(), len(self.units)))
-
-    def standard(self, side: int) -> tuple[int, ...]:
-        """See `Chain`."""
-        first = side if self.stem == "cifar" else -(-side // 4)
-        return tuple(-(-first // 2**i) for i in range(len(self.units)))
+        head = ResizableHead(self.head_width, self.dropout, self.classes)
+        return (*found, Part(("head",), head, len(self.units)))
 
     def reference(self) -> "ResizableNet":
         """The same architecture with the convolutions whose MACs are counted."""
         return dataclasses.replace(self, conv="native", depthwise="native")
-
-    def module(self) -> "ResizableNetModule":
-        """The whole network."""
-        return ResizableNetModule(self)
 
 
 class Units(nn.Module):
@@ -178,26 +166,3 @@ class ResizableHead(nn.Module):
             kept = 1 - self.dropout
             hidden = jnp.where(drawn < kept, hidden / kept, 0)
         return (nn.Dense(self.classes, name="classifier")(hidden),)
-
-
-class ResizableNetModule(nn.Module):
-    """The network of an architecture; see `ResizableNet` and the names above."""
-
-    architecture: ResizableNet
-
-    @nn.compact
-    def __call__(self, images: Array, bn: BNMode) -> tuple[Array, ...]:
-        """Classifies images.
-
-        Args:
-          images: float (B, H, W, channels).
-          bn: `batch` or `running` statistics.
-
-        Returns:
-          Logits float (B, classes) of the one label level.
-        """
-        net = self.architecture
-        x = net.make_stem(name="stem")(images, bn)
-        for stage, kinds in enumerate(net.units, 1):
-            x = Units(net, stage, 1, len(kinds), name=f"stage{stage}")(x, bn)
-        return net.make_head(name="head")(x, bn)

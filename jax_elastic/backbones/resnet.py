@@ -14,14 +14,15 @@ compile time does not grow with depth. Names of the parameter tree, which are pu
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BLOCKS, BlockKind, BNMode, ResidualBlock
-from jax_elastic.backbones.parts import Part
+from jax_elastic.backbones.checks import StemKind, check_classes, check_stem
+from jax_elastic.backbones.parts import Chained, Part
 from jax_elastic.backbones.stage import Stage, join, made_of, rows
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.conv import Conv
@@ -29,7 +30,6 @@ from jax_elastic.layers.norm import BatchNorm
 
 Array = jax.Array
 PyTree = Any
-StemKind = Literal["cifar", "imagenet"]
 BlockT = TypeVar("BlockT")
 
 
@@ -94,7 +94,7 @@ class Head(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class ResNet:
+class ResNet(Chained):
     """The architecture: what a config says, and where the blocks stand.
 
     Attributes:
@@ -119,8 +119,8 @@ class ResNet:
             raise UsageError(f"stage_sizes {self.stage_sizes} has an empty stage", "all >= 1")
         if self.width < 1:
             raise UsageError(f"width {self.width} is not positive")
-        if self.classes < 2:
-            raise UsageError(f"classes {self.classes} is too few to tell apart", "2 or more")
+        check_classes(self.classes)
+        check_stem(self.stem)
 
     @property
     def num_blocks(self) -> int:
@@ -175,21 +175,17 @@ class ResNet:
 
     def parts(self) -> tuple[Part, ...]:
         """See `Chain`: a stride block reads the map of the stage before its own."""
-        found = [Part(("stem",), self.make_stem(), 0)]
+        found = [Part(("stem",), self.make_stem(), 0, stride=1 if self.stem == "cifar" else 4)]
         for i, size in enumerate(self.stage_sizes):
             path, alone = (f"stage{i + 1}",), self.alone(i)
             block = made_of(BLOCKS[self.block], features=self.features(i), conv=self.conv)
             if alone:
-                first = Stage(1, self.stride(i), True, block)
-                found.append(Part(path, first, max(i, 1), ("first",)))
+                stride = self.stride(i)
+                first = Stage(1, stride, True, block)
+                found.append(Part(path, first, max(i, 1), ("first",), stride))
             if size > alone:
                 found.append(Part(path, Stage(size - alone, 1, False, block), i + 1, ("blocks",)))
         return (*found, Part(("head",), self.make_head(), len(self.stage_sizes)))
-
-    def standard(self, side: int) -> tuple[int, ...]:
-        """See `Chain`."""
-        first = side if self.stem == "cifar" else -(-side // 4)
-        return tuple(-(-first // 2**i) for i in range(len(self.stage_sizes)))
 
     def reference(self) -> "ResNet":
         """The same architecture with the convolutions whose MACs are counted."""

@@ -19,8 +19,9 @@ import flax.linen as nn
 import jax
 
 from jax_elastic.backbones.blocks import BNMode
+from jax_elastic.backbones.checks import StemKind
 from jax_elastic.backbones.exits import Exit
-from jax_elastic.backbones.resnet import BlockSite, StemKind
+from jax_elastic.backbones.resnet import BlockSite
 from jax_elastic.backbones.stage import Stage
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.conv import Conv

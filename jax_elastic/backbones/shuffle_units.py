@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BNMode
-from jax_elastic.layers.conv import Conv
 from jax_elastic.layers.depthwise import DepthwiseConv
 from jax_elastic.layers.norm import BatchNorm
 from jax_elastic.layers.pointwise import Pointwise
@@ -37,31 +36,6 @@ def shuffle(x: Array) -> Array:
     """
     halves = x.reshape(*x.shape[:-1], 2, x.shape[-1] // 2)
     return jnp.swapaxes(halves, -1, -2).reshape(x.shape)
-
-
-class ShuffleStem(nn.Module):
-    """conv3x3-BN-activation, and a 3x3 max pool of stride 2 where `pool` says so.
-
-    Attributes:
-      features: output channels.
-      stride: of the convolution.
-      pool: whether the map is pooled.
-      activation: element-wise.
-      conv: implementation of the convolution, see `jax_elastic.layers.conv`.
-    """
-
-    features: int
-    stride: int = 2
-    pool: bool = True
-    activation: Activation = nn.relu
-    conv: str = "canonical"
-
-    @nn.compact
-    def __call__(self, x: Array, bn: BNMode) -> Array:
-        """The stem of images: (B, H, W, channels) -> (B, H', W', features)."""
-        x = Conv(self.features, 3, self.stride, self.conv, name="conv")(x)
-        x = self.activation(BatchNorm(name="bn")(x, bn))
-        return nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))) if self.pool else x
 
 
 class Separable(nn.Module):

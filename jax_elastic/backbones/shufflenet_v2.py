@@ -17,9 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BNMode
-from jax_elastic.backbones.parts import Part
-from jax_elastic.backbones.resnet import StemKind
-from jax_elastic.backbones.shuffle_units import ShuffleStem, ShuffleUnit
+from jax_elastic.backbones.checks import StemKind, check_classes, check_stem
+from jax_elastic.backbones.conv_stem import ConvStem, stem_stride
+from jax_elastic.backbones.parts import Chained, Part
+from jax_elastic.backbones.shuffle_units import ShuffleUnit
 from jax_elastic.backbones.stage import Made, Stage, made_of
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.norm import BatchNorm
@@ -49,7 +50,7 @@ class ShuffleHead(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True)
-class ShuffleNetV2:
+class ShuffleNetV2(Chained):
     """The architecture; the default is the 1.5x network.
 
     The 1x network has `widths` (116, 232, 464), that of 0.5x (48, 96, 192).
@@ -86,79 +87,35 @@ class ShuffleNetV2:
                 "one for each of stage_sizes",
             )
         check_widths(self.stem_width, self.widths, self.head_width)
-        if self.classes < 2:
-            raise UsageError(f"classes {self.classes} is too few to tell apart", "2 or more")
-        if self.stem not in ("cifar", "imagenet"):
-            raise UsageError(f"stem {self.stem!r} is unknown", "cifar or imagenet")
+        check_classes(self.classes)
+        check_stem(self.stem)
         if self.unit not in ("uneven", "halves"):
             raise UsageError(f"unit {self.unit!r} is unknown", "uneven or halves")
 
-    def make_stem(self, name: str | None = None) -> ShuffleStem:
-        """The first stage."""
-        large = self.stem == "imagenet"
-        return ShuffleStem(self.stem_width, 2 if large else 1, large, conv=self.conv, name=name)
-
-    def make_stage(self, stage: int, name: str | None = None) -> Stage:
-        """A stage of units, counted from 2."""
-        return Stage(self.stage_sizes[stage - 2], 2, True, self._unit(stage), name=name)
-
-    def make_head(self, name: str | None = None) -> ShuffleHead:
-        """The part after the units."""
-        return ShuffleHead(self.head_width, self.classes, name=name)
-
     def parts(self) -> tuple[Part, ...]:
         """See `Chain`: the pooled map is resized, and that which a stage's second unit reads."""
-        found = [Part(("stem",), self.make_stem(), 0)]
-        for stage, size in enumerate(self.stage_sizes, 2):
-            path, unit = (f"stage{stage}",), self._unit(stage)
-            found.append(Part(path, Stage(1, 2, True, unit), stage - 1, ("first",)))
+        stride, pool = stem_stride(self.stem), self.stem == "imagenet"
+        stem = ConvStem(self.stem_width, stride, pool, conv=self.conv)
+        found = [Part(("stem",), stem, 0, stride=2 * stride if pool else stride)]
+        for i, size in enumerate(self.stage_sizes):
+            path, unit = (f"stage{i + 2}",), self._unit(i)
+            found.append(Part(path, Stage(1, 2, True, unit), i + 1, ("first",), 2))
             if size > 1:
-                found.append(Part(path, Stage(size - 1, 1, False, unit), stage, ("blocks",)))
-        return (*found, Part(("head",), self.make_head(), len(self.stage_sizes) + 1))
-
-    def standard(self, side: int) -> tuple[int, ...]:
-        """See `Chain`; the first is that of the stem's output."""
-        first = side if self.stem == "cifar" else -(-side // 4)
-        return tuple(-(-first // 2**i) for i in range(len(self.stage_sizes) + 1))
+                found.append(Part(path, Stage(size - 1, 1, False, unit), i + 2, ("blocks",)))
+        head = ShuffleHead(self.head_width, self.classes)
+        return (*found, Part(("head",), head, len(self.stage_sizes) + 1))
 
     def reference(self) -> "ShuffleNetV2":
         """The same architecture with the convolutions whose MACs are counted."""
         return dataclasses.replace(self, conv="native", depthwise="native")
 
-    def module(self) -> "ShuffleNetV2Module":
-        """The whole network."""
-        return ShuffleNetV2Module(self)
-
     def _unit(self, stage: int) -> Made:
         return made_of(
             ShuffleUnit,
-            features=self.widths[stage - 2],
+            features=self.widths[stage],
             halves=self.unit == "halves",
             depthwise=self.depthwise,
         )
-
-
-class ShuffleNetV2Module(nn.Module):
-    """The network of an architecture; see `ShuffleNetV2` and the names above."""
-
-    architecture: ShuffleNetV2
-
-    @nn.compact
-    def __call__(self, images: Array, bn: BNMode) -> tuple[Array, ...]:
-        """Classifies images.
-
-        Args:
-          images: float (B, H, W, channels).
-          bn: `batch` or `running` statistics.
-
-        Returns:
-          Logits float (B, classes) of the one label level.
-        """
-        net = self.architecture
-        x = net.make_stem(name="stem")(images, bn)
-        for stage in range(2, len(net.stage_sizes) + 2):
-            x, _ = net.make_stage(stage, name=f"stage{stage}")(x, None, bn)
-        return net.make_head(name="head")(x, bn)
 
 
 def check_widths(stem: int, widths: tuple[int, ...], head: int) -> None:

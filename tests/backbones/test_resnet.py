@@ -165,6 +165,7 @@ def test_a_block_halves_the_map_in_ceil_mode_and_doubles_the_channels():
         ({"stage_sizes": (2, 0, 2)}, r"stage_sizes \(2, 0, 2\) has an empty stage"),
         ({"width": 0}, "width 0 is not positive"),
         ({"classes": 1}, "classes 1 is too few to tell apart; 2 or more"),
+        ({"stem": "large"}, "stem 'large' is unknown; there are: cifar, imagenet"),
     ],
     ids=str,
 )

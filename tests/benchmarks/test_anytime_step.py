@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import anytime_step
-from benchmarks.anytime_step import APART, PLAIN, LastExit, Ready, experiment, iresnext
+from benchmarks import anytime_step, steps
+from benchmarks.anytime_step import APART, PLAIN, LastExit, experiment, iresnext
+from benchmarks.steps import Memory, Ready
 from jax_elastic.backbones.isresnext import ISResNeXt as Architecture
 from jax_elastic.backbones.resnext import ResNeXt
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
@@ -44,10 +45,10 @@ def tiny(monkeypatch):
 @pytest.fixture
 def made_up_times(monkeypatch):
     """Seconds by name; nothing is compiled."""
-    ready = Ready(lambda: None, compile_seconds=3.0, temp_bytes=2**20)
-    monkeypatch.setattr(anytime_step, "ready", lambda experiment: ready)
+    ready = Ready(lambda: None, compile_seconds=3.0, memory=Memory(temp=2**20, held=2**10))
+    monkeypatch.setattr(steps, "ready", lambda experiment: ready)
     monkeypatch.setattr(
-        anytime_step,
+        steps,
         "interleaved",
         lambda runs, rounds: {name: np.full(rounds, SECONDS[name]) for name in runs},
     )
@@ -55,13 +56,14 @@ def made_up_times(monkeypatch):
 
 @pytest.mark.parametrize("form", ["sliced", "host"])
 def test_a_step_that_is_ready_compiles_nothing_more(form, tiny, caplog):
-    step = anytime_step.ready(experiment(WIDE, 2, form))
+    step = steps.ready(experiment(WIDE, 2, form))
 
     with caplog.at_level("DEBUG", logger="jax"):
         step.run()
         step.run()
 
-    assert step.temp_bytes > 0
+    assert step.memory.temp > 0
+    assert (step.memory.held > 0) == (form == "host")
     assert not [record for record in caplog.records if "Compiling" in record.message]
 
 
@@ -128,11 +130,11 @@ def test_the_bars_stand_at_what_is_the_default():
 
 
 def test_networks_that_take_turns_add_up_and_the_largest_counts(made_up_times):
-    (apart, switched) = anytime_step.measure(iresnext(WIDE, ("scan_switch",), 2), 3)
+    (apart, switched) = steps.measure(iresnext(WIDE, ("scan_switch",), 2), 3)
 
     assert (apart["ratio"], switched["ratio"], switched["kept"]) == (1.0, 0.5, True)
     assert (apart["compile_seconds"], switched["compile_seconds"]) == (6.0, 3.0)
-    assert apart["temp_bytes"] == 2**20
+    assert (apart["temp_bytes"], apart["held_bytes"]) == (2**20, 2**10)
     assert switched["seconds"] == 1.0
 
 

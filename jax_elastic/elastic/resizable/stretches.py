@@ -52,10 +52,17 @@ class Stretch:
 
 
 def put(tree: dict[str, Any], path: tuple[str, ...], node: PyTree) -> None:
-    """Adds a node's children to what stands at a path of a tree."""
+    """Adds a tree of dicts to what stands at a path of another, merged at every depth."""
     for name in path[:-1]:
         tree = tree.setdefault(name, {})
-    tree[path[-1]] = {**tree.get(path[-1], {}), **node}
+    tree[path[-1]] = _merged(tree.get(path[-1], {}), node)
+
+
+def _merged(a: PyTree, b: PyTree) -> PyTree:
+    """Both; a leaf that both have is the second's."""
+    if not isinstance(a, dict) or not isinstance(b, dict):
+        return b
+    return {**a, **b, **{name: _merged(a[name], b[name]) for name in a.keys() & b.keys()}}
 
 
 def run(
