@@ -27,12 +27,13 @@ class Stretch:
 
     Attributes:
       parts: in order.
-      bank: whose BN layers are read, from 0; None where there is a single set.
+      bank: whose BN layers are read, from 0, static or traced int (); None where there is a single
+        set.
       of: how many banks there are.
     """
 
     parts: Parts
-    bank: int | None
+    bank: int | Array | None
     of: int
 
     def __call__(self, variables: Variables) -> dict[str, PyTree]:
@@ -135,3 +136,7 @@ class StretchCode:
         out, moments = run(self.stretch.parts, own, carry["x"], bn, own_key)
         after = {"logits": out} if self.last else {**carry, "x": out}
         return after, self.stretch.in_bank(moments)
+
+
+Option = tuple[ResizeCode, StretchCode]
+"""What can run between two places where the map can be resized: at one scale of it."""
