@@ -48,6 +48,8 @@ def in_float64(name, objective, seed):
     options = {"p": 0.5} if name == "urnet" else {}  # soft and hard gates in every step
     if name in ("urnet", "external"):
         options["backbone"] = STACK
+    if name == "resizable":
+        options["backbone"] = ResNet((1, 1), width=4, classes=5)
     network = dataclasses.replace(families.ALL[name], dtype="float64", **options)
     variables = random_weights(network, seed)
     batch = random_batch(16, seed, "float64", network.classes)

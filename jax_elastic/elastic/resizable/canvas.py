@@ -17,13 +17,15 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BasicBlock
+from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
+from jax_elastic.backbones.mobilenet_v2 import MobileNetV2
 from jax_elastic.backbones.resnet import Head, ResNet
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Variables
 from jax_elastic.elastic.resizable.stretches import Option
 from jax_elastic.layers.norm import BatchNorm
 from jax_elastic.layers.resize import resize_within
 
-WRITTEN = (ResNet,)
+WRITTEN = (ResNet, MobileNetV1, MobileNetV2)
 """Backbones that compute the same function on a canvas."""
 
 

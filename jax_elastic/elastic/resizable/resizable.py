@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -32,12 +32,12 @@ from jax_elastic.elastic.family import (
 from jax_elastic.elastic.plain import classification
 from jax_elastic.elastic.resizable import canvas, sampling, switched
 from jax_elastic.elastic.resizable.stretches import (
-    Option,
     ResizeCode,
     Stretch,
     StretchCode,
+    by_place,
     cut,
-    put,
+    joined,
 )
 from jax_elastic.elastic.segments import take_nothing
 from jax_elastic.elastic.static import DType, Static
@@ -195,7 +195,8 @@ class Resizable(Static):
             code: Any = segment.code
             carry, moments = code.train(segment.take(variables), carry, key, bn)
             found.append(moments)
-        return self._scored(variables, batch, carry, found, objective)
+        value, sums = self.score(carry, batch, objective)
+        return value, Aux(norm.complete_moments(variables["stats"], joined(found)), sums)
 
     def switched_loss(
         self,
@@ -206,7 +207,7 @@ class Resizable(Static):
         objective: str,
         bn: BNMode,
     ) -> tuple[Array, Aux]:
-        """See `SwitchedFamily`: each stretch switches between its own scales."""
+        """See `Switching`: each stretch switches between its own scales."""
         return self._traced_loss(switched.run, variables, batch, draw, key, objective, bn)
 
     def _traced_loss(
@@ -220,34 +221,13 @@ class Resizable(Static):
         bn: BNMode,
     ) -> tuple[Array, Aux]:
         assert draw.where is not None
-        places = self._places()
+        of_each = (self.subnets.at([i] * len(self._standard)) for i in range(len(self.scales)))
+        places = by_place(map(self.segments, of_each))
         # Nothing is chosen before the first resize of a map.
         where = [0] * (len(places) - len(self._standard)) + list(draw.where)
         carry, found = run(places, where, variables, batch["image"], key, bn)
-        return self._scored(variables, batch, carry, found, objective)
-
-    def _places(self) -> tuple[tuple[Option, ...], ...]:
-        """What can run at each place of the network, by the index of its scale."""
-        of_scale = []
-        for i in range(len(self.scales)):
-            codes = [s.code for s in self.segments(self.subnets.at([i] * len(self._standard)))]
-            of_scale.append(zip(codes[::2], codes[1::2], strict=True))
-        return tuple(zip(*of_scale, strict=True))
-
-    def _scored(
-        self,
-        variables: Variables,
-        batch: Batch,
-        carry: Carry,
-        found: Iterable[dict[str, PyTree]],
-        objective: str,
-    ) -> tuple[Array, Aux]:
-        moments: dict[str, PyTree] = {}
-        for of_place in found:
-            for name, own in of_place.items():
-                put(moments, (name,), own)
         value, sums = self.score(carry, batch, objective)
-        return value, Aux(norm.complete_moments(variables["stats"], moments), sums)
+        return value, Aux(norm.complete_moments(variables["stats"], joined(found)), sums)
 
     def score(
         self, carry: Carry, batch: Batch, objective: str

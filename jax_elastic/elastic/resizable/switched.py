@@ -33,8 +33,7 @@ def run(
     """The training forward of a traced operating point.
 
     Args:
-      places: what can run at each place of the network, by the index of its scale. All that can
-        run at one place has the same parts.
+      places: what can run at each place of the network, by the index of its scale.
       where: for each place an index into it, int32 ().
       variables: the network's.
       images: (B, H, W, C), to which no gradient flows.

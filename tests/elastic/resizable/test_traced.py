@@ -10,7 +10,9 @@ import pytest
 import warm
 
 from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
+from jax_elastic.backbones.mobilenet_v2 import MobileNetV2
 from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.elastic.family import TRACED_FORMS, Draw
 from jax_elastic.elastic.resizable.resizable import Resizable
 
@@ -22,6 +24,10 @@ CASES = {
     "stages": Resizable(BASIC, (0.7, 1.25), **SETTINGS),
     "input": Resizable(BOTTLENECKS, (0.6, 1.0), places="input", **SETTINGS),
     "shared_bn": Resizable(BOTTLENECKS, (0.5, 0.7, 1.0), shared_bn=True, side=19, dtype="float64"),
+    "mobilenet_v1": Resizable(MobileNetV1((1, 2), 2, 5), (0.7, 1.25), side=19, dtype="float64"),
+    "mobilenet_v2": Resizable(
+        MobileNetV2(((1, 4, 1, 1), (2, 4, 2, 2)), 4, 4, 5), (0.7, 1.25), side=19, dtype="float64"
+    ),
 }
 
 
@@ -66,5 +72,5 @@ def test_a_traced_point_is_the_static_one(name, form):
 
 def test_only_backbones_that_are_written_for_it_offer_a_canvas():
     assert Resizable(BASIC).forms >= TRACED_FORMS
-    assert not Resizable(MobileNetV1(), side=64).forms & TRACED_FORMS
-    assert "scan_switch" in Resizable(MobileNetV1(), side=64).forms
+    assert not Resizable(ShuffleNetV2(), side=64).forms & TRACED_FORMS
+    assert "scan_switch" in Resizable(ShuffleNetV2(), side=64).forms
