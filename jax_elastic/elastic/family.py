@@ -19,7 +19,7 @@ PyTree = Any
 BNMode = Literal["batch", "running"]
 Form = Literal["sliced", "scan_switch", "host", "staged", "scan", "vmap"]
 STATIC_FORMS: frozenset[str] = frozenset({"sliced", "scan_switch", "host"})
-"""Forms in which a loss is given `Draw.subnet`; a switch is for small spaces."""
+"""Forms in which a loss is given `Draw.subnet`; a switch over all points is for small spaces."""
 TRACED_FORMS: frozenset[str] = frozenset({"scan", "vmap"})
 """Forms in which it is given `Draw.where` instead: of families whose loss reads coordinates."""
 BY_HOST: frozenset[str] = frozenset({"host", "staged"})
@@ -304,4 +304,24 @@ class StagedFamily(Family, Protocol):
         self, carry: Carry, batch: Batch, objective: str
     ) -> tuple[Array, dict[str, tuple[Array, Array]]]:
         """The loss of what the last segment handed on, a scalar, and its sums."""
+        ...
+
+
+@runtime_checkable
+class Switching(Protocol):
+    """A family that itself switches between slices for a traced draw, in the form `scan_switch`.
+
+    For spaces too large for a switch over all of their points.
+    """
+
+    def switched_loss(
+        self,
+        variables: Variables,
+        batch: Batch,
+        draw: Draw,
+        key: Array,
+        objective: str,
+        bn: BNMode,
+    ) -> tuple[Array, Aux]:
+        """`Family.loss` of a draw whose `where` is given, with its gradient in little memory."""
         ...

@@ -43,7 +43,11 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, bn: Literal["batch", "running"], bank: int | Array | None = None
+        self,
+        x: Array,
+        bn: Literal["batch", "running"],
+        bank: int | Array | None = None,
+        valid: Array | None = None,
     ) -> Array:
         """Normalises `x` (..., C) with the moments of the batch or with running statistics.
 
@@ -51,6 +55,8 @@ class BatchNorm(nn.Module):
           x: (..., C), any float dtype.
           bn: `batch` sows this pass's moments; `running` reads the statistics.
           bank: which bank, static or traced int (); needed iff `banks` is set.
+          valid: bool, broadcastable to `x`: only what is there counts for the moments,
+            and the rest of the result is zero. None where all is.
         """
         if (bank is None) != (self.banks is None):
             raise ValueError(f"BatchNorm with banks={self.banks} was called with bank={bank}")
@@ -70,13 +76,14 @@ class BatchNorm(nn.Module):
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if bn == "batch":
             axes = tuple(range(x.ndim - 1))
-            m = wide.mean(axes)
-            v = jnp.square(wide - m).mean(axes)
+            m = wide.mean(axes, where=valid)
+            v = jnp.square(wide - m).mean(axes, where=valid)
             self._sow(m, v, bank)
         else:
             m, v = of_bank(mean.value), of_bank(var.value)
         normalised = (wide - m) * (jax.lax.rsqrt(v + EPSILON) * of_bank(scale)) + of_bank(bias)
-        return normalised.astype(x.dtype)
+        there = normalised if valid is None else jnp.where(valid, normalised, 0)
+        return there.astype(x.dtype)
 
     def _sow(self, mean: Array, var: Array, bank: int | Array | None) -> None:
         hot = jnp.ones((), jnp.int32)

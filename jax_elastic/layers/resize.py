@@ -9,8 +9,9 @@ multiplies mostly zeros, and `matmul` elsewhere, where a product is cheap.
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -58,6 +59,27 @@ def resize(x: Array, size: tuple[int, int], impl: str = "auto") -> Array:
     return wide.astype(x.dtype)
 
 
+def resize_within(
+    x: Array, old: Sequence[int | Array], new: Sequence[int | Array], canvas: tuple[int, int]
+) -> Array:
+    """`resize` between sizes that may be traced: a product with matrices computed from them.
+
+    Args:
+      x: (B, H, W, C), floating and finite; the map is its upper left corner.
+      old: (h, w), that map's size in pixels, int or int32 ().
+      new: (h', w'), what it is resized to.
+      canvas: (H', W'), at least as large.
+
+    Returns:
+      (B, H', W', C), dtype of `x`: the resized map in the upper left corner of zeros. Nothing
+      outside of the old one is read.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    for axis, before, after, side in zip((1, 2), old, new, canvas, strict=True):
+        wide = _matmul(wide, _bilinear(before, after, (side, wide.shape[axis]), wide.dtype), axis)
+    return wide.astype(x.dtype)
+
+
 def scaled(side: int, scale: float) -> int:
     """The side of a map under a scale: floor(scale * side), in pixels.
 
@@ -97,13 +119,20 @@ def _along_backward(
 _along.defvjp(_along_forward, _along_backward)
 
 
-def _bilinear(old: int, new: int) -> np.ndarray:
-    """The weight of each old pixel in each new one: float64 (new, old), rows add up to 1."""
-    # One rounding, so that a centre on an old pixel reads that one alone.
-    centres = ((2 * np.arange(new) + 1) * old - new) / (2 * new)
-    centres = np.clip(centres, 0, old - 1)
-    matrix: np.ndarray = np.maximum(0, 1 - np.abs(centres[:, None] - np.arange(old)))
-    return matrix
+def _bilinear(
+    old: Any, new: Any, shape: tuple[int, int] | None = None, dtype: Any = np.float64
+) -> Any:
+    """The weight of each old pixel in each new one: (new, old), rows add up to 1.
+
+    Of sizes that are traced it is the upper left corner of zeros of a static `shape`.
+    """
+    rows, columns = shape or (old, new)[::-1]
+    row, column = np.arange(rows)[:, None], np.arange(columns)
+    # In integers, 1 / (2 new) of a pixel: one rounding, so that a centre on an old pixel reads
+    # that one alone.
+    centre = ((2 * row + 1) * old - new).clip(0, 2 * new * (old - 1))
+    overlap = (2 * new - abs(centre - 2 * new * column)).clip(0)
+    return (overlap * (row < new)).astype(dtype) / (2 * new)
 
 
 def _gather(x: Array, matrix: np.ndarray, axis: int) -> Array:
@@ -120,7 +149,7 @@ def _gather(x: Array, matrix: np.ndarray, axis: int) -> Array:
     return functools.reduce(jnp.add, mixed)
 
 
-def _matmul(x: Array, matrix: np.ndarray, axis: int) -> Array:
+def _matmul(x: Array, matrix: np.ndarray | Array, axis: int) -> Array:
     lead, rest = x.shape[:axis], x.shape[axis + 1 :]
     flat = x.reshape(math.prod(lead), x.shape[axis], math.prod(rest))
     # One product per image (or row): contracting at once would transpose the map.

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from jax_elastic import rng
 from jax_elastic.data.augment import make_batch
 from jax_elastic.data.datasets import DataConfig
-from jax_elastic.elastic.family import Array, Aux, Batch, Draw, Family, Form
+from jax_elastic.elastic.family import Array, Aux, Batch, Draw, Family, Form, Switching
 from jax_elastic.training.accumulate import accumulate
 from jax_elastic.training.ema import moving_average
 from jax_elastic.training.mesh import replicated, sharded
@@ -60,13 +60,14 @@ def make_gradients(family: Family, phase: Phase, form: Form) -> Gradients:
     `first` int32 () is the place of the first draw among those of the step, for keys. Neither
     optimizer state nor moving average of `state` is read.
     """
+    loss_of, computed = loss_in(family, form)
 
     def gradients(state: TrainState, batch: Batch, draws: Draws, first: int | Array) -> Found:
         trainable, frozen = partition(state.params, phase.trainable)
 
         def of_part(batch: Batch, key: Array) -> Found:
             def loss(params: PyTree, draw: Draw, slot: Array) -> tuple[Array, Aux]:
-                return family.loss(
+                return loss_of(
                     {"params": merge(params, frozen), "stats": state.stats},
                     batch,
                     draw,
@@ -75,12 +76,22 @@ def make_gradients(family: Family, phase: Phase, form: Form) -> Gradients:
                     phase.bn,
                 )
 
-            return sum_of_grads(loss, trainable, draws, form, family.subnets)
+            return sum_of_grads(loss, trainable, draws, computed, family.subnets)
 
         key = rng.device(state.seed, rng.Stream.LOSS, state.step)
         return accumulate(of_part, smooth(batch, phase.label_smoothing), key, phase.accumulate)
 
     return gradients
+
+
+def loss_in(family: Family, form: Form) -> tuple[Callable[..., tuple[Array, Aux]], Form]:
+    """The loss that a form goes by, and the form of `sum_of_grads` that computes it.
+
+    They are the family's loss and the form itself, but where the family switches by itself.
+    """
+    if form == "scan_switch" and isinstance(family, Switching):
+        return family.switched_loss, "scan"
+    return family.loss, form
 
 
 def make_update(

@@ -33,7 +33,8 @@ def sum_of_grads(loss: Loss, params: PyTree, draws: Draws, form: Form, space: Sp
       draws: of one step, as `given` hands them to the form.
       form: `sliced` unrolls the draws, each an exact slice of the network. `scan_switch` scans
         over them with a `switch` over all of `space`, the gradient taken inside the branch, so
-        one executable serves every combination; for small spaces. `scan` and `vmap` give the loss
+        one executable serves every combination; for small spaces, and for families that do not
+        switch by themselves (see `Switching`). `scan` and `vmap` give the loss
         traced coordinates, one draw after the other in the memory of one, or all at once.
         `host` is `sliced` here; that each draw has a program of its own is `HostChunk`'s doing.
         `staged` does not come here, see `StagedGradients`.

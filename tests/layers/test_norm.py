@@ -78,6 +78,19 @@ def test_running_statistics_normalise_as_flax_does():
     np.testing.assert_allclose(layer.apply(variables, images(), "running"), theirs, atol=1e-5)
 
 
+@pytest.mark.parametrize("bn", ["batch", "running"])
+def test_what_is_not_valid_counts_for_nothing_and_comes_out_as_zero(bn):
+    layer, variables = make()
+    x = images().at[:, 3:].set(jnp.nan)
+    there = (jnp.arange(5) < 3)[:, None, None]
+    sown = {"mutable": ["moments"]}
+    out, moments = layer.apply(variables, x, bn, None, there, **sown)
+    expected = layer.apply(variables, x[:, :3], bn, **sown)
+    # The same sums of 72 float32 numbers of size 10, in another order.
+    chex.assert_trees_all_close((out[:, :3], moments), expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(out[:, 3:], 0)
+
+
 def test_momentum_and_epsilon_are_those_of_the_specification():
     assert (MOMENTUM, EPSILON) == (0.9, 1e-5)
 

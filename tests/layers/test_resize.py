@@ -12,7 +12,7 @@ import pytest
 from hypothesis import strategies as st
 
 from jax_elastic.errors import UsageError
-from jax_elastic.layers.resize import RESIZES, resize, scaled
+from jax_elastic.layers.resize import RESIZES, resize, resize_within, scaled
 from jax_elastic.macs import count_macs
 
 IMPLS = sorted(RESIZES)
@@ -49,6 +49,43 @@ def test_values_and_gradients_are_those_of_jax_between_any_two_sizes(height, wid
         # Numbers of size 1, and sums of at most 49 of them.
         np.testing.assert_allclose(ours[0], expected[0], rtol=0, atol=1e-12)
         np.testing.assert_allclose(ours[1], expected[1], rtol=0, atol=1e-12)
+
+
+def in_corner(x, shape):
+    """An array in the upper left corner of zeros."""
+    canvas = np.zeros(shape)
+    canvas[tuple(map(slice, x.shape))] = x
+    return canvas
+
+
+@jax.jit
+def within(x, ct, old, new):
+    """Value and gradient between canvases, compiled once for all sizes."""
+    return value_and_gradient(lambda x: resize_within(x, old, new, ct.shape[1:3]), x, ct)
+
+
+@hypothesis.settings(max_examples=20)
+@hypothesis.given(SIDES, SIDES, SIDES, SIDES)
+def test_traced_sizes_on_a_canvas_give_the_same_map_and_zeros_around_it(height, width, h, w):
+    with jax.enable_x64(True):
+        # What lies around the map is no zero, and is not read.
+        canvas, ct = example(7, 8, "float64"), example(8, 7, "float64")
+        out, gradient = within(canvas, ct, jnp.int32([height, width]), jnp.int32([h, w]))
+
+        exact = functools.partial(resize, size=(h, w), impl="gather")
+        expected = value_and_gradient(exact, canvas[:, :height, :width], ct[:, :h, :w])
+        # Numbers of size 1, and sums of at most 49 of them.
+        for found, own in zip((out, gradient), expected, strict=True):
+            np.testing.assert_allclose(found, in_corner(own, found.shape), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_map_on_a_canvas_is_rounded_once_to_its_dtype(dtype):
+    x = example(5, 5, dtype)
+    exact = resize(x.astype(jnp.float32), (3, 4), "matmul")
+    on_canvas = resize_within(x, jnp.int32([5, 5]), jnp.int32([3, 4]), (3, 4))
+    assert on_canvas.dtype == dtype
+    np.testing.assert_allclose(on_canvas, exact.astype(dtype), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("impl", IMPLS)

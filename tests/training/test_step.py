@@ -3,6 +3,7 @@
 import dataclasses
 import re
 
+import families
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +18,7 @@ from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.training.mesh import make_mesh, replicated, sharded
 from jax_elastic.training.phases import Phase, make_optimizer, spans
 from jax_elastic.training.state import TrainState
-from jax_elastic.training.step import make_chunk, make_step
+from jax_elastic.training.step import loss_in, make_chunk, make_step
 
 SIZE, BATCH, K = 32, 16, 3
 NETWORK = URNet(ResNet((1,), width=4), p=0.5)
@@ -180,3 +181,10 @@ def test_label_smoothing_spreads_a_share_of_every_target_over_all_classes():
     fine, coarse = seen["targets"]
     np.testing.assert_allclose(fine[0], [0.82, *[0.02] * 9], rtol=1e-6)
     np.testing.assert_allclose(coarse[1], [0.05, 0.85, 0.05, 0.05], rtol=1e-6)
+
+
+def test_a_family_that_switches_by_itself_is_scanned_with_the_loss_that_does():
+    itself, other = families.SMALL["resizable"], families.SMALL["iresnext"]
+    assert loss_in(itself, "scan_switch") == (itself.switched_loss, "scan")
+    assert loss_in(itself, "scan") == (itself.loss, "scan")
+    assert loss_in(other, "scan_switch") == (other.loss, "scan_switch")

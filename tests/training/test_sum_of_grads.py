@@ -12,14 +12,17 @@ import pytest
 from warm import cast, random_batch, random_weights, some_draws
 
 from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.training.step import loss_in
 from jax_elastic.training.sum_of_grads import given, sum_of_grads
 from jax_elastic.training.trainable import merge, partition
 
-# One point; one and a drawn budget; one and a loss with noise of its own; several points.
-KINDS = ("plain", "urnet", "external", "iresnext", "toy")
+# One point; one and a drawn budget; one and a loss with noise of its own; several points, in
+# `resizable` of maps whose sizes differ, which switches by itself.
+KINDS = ("plain", "urnet", "external", "iresnext", "resizable", "toy")
 # What gates add does not ask for more than a stack of them; `plain` has a whole network.
 STACK = ResNet((2,), width=4, classes=5)
 UNROLLED = {"sliced", "host"}
+ELSEWHERE = {"staged"}
 # (family, objective, bn, what is trained): what each family adds, and a phase of gates alone under
 # the statistics of test.
 CASES = [
@@ -31,9 +34,12 @@ CASES = [
     ("toy", "shallow", "batch", ".*"),
     ("urnet", "gated", "running", "/gate/"),
 ]
-# `sliced` is what the others are compared with, and here `host` is the same.
+# `sliced` is what the others are compared with, and here `host` is the same; `test_staged.py` has
+# the one that is no program.
 CASES_IN_FORMS = [
-    (*case, form) for case in CASES for form in sorted(families.ALL[case[0]].forms - UNROLLED)
+    (*case, form)
+    for case in CASES
+    for form in sorted(families.ALL[case[0]].forms - UNROLLED - ELSEWHERE)
 ]
 
 
@@ -42,6 +48,8 @@ def in_float64(name, objective, seed):
     options = {"p": 0.5} if name == "urnet" else {}  # soft and hard gates in every step
     if name in ("urnet", "external"):
         options["backbone"] = STACK
+    if name == "resizable":
+        options["backbone"] = ResNet((1, 1), width=4, classes=5)
     network = dataclasses.replace(families.ALL[name], dtype="float64", **options)
     variables = random_weights(network, seed)
     batch = random_batch(16, seed, "float64", network.classes)
@@ -55,14 +63,15 @@ def in_float64(name, objective, seed):
 def in_form(form, network, variables, batch, draws, objective, bn, pattern):
     """((loss, aux), gradients) of one form."""
     trainable, frozen = partition(variables["params"], pattern)
+    loss_of, computed = loss_in(network, form)
 
     def run(draws):
         def loss(params, draw, slot):
             both = {"params": merge(params, frozen), "stats": variables["stats"]}
             key = jax.random.fold_in(jax.random.key(0), slot)
-            return network.loss(both, batch, draw, key, objective, bn)
+            return loss_of(both, batch, draw, key, objective, bn)
 
-        return sum_of_grads(loss, trainable, draws, form, network.subnets)
+        return sum_of_grads(loss, trainable, draws, computed, network.subnets)
 
     return jax.jit(run)(given(draws, form, network.subnets))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -14,6 +15,8 @@ from jax_elastic.backbones.resizablenet import ResizableNet
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.elastic.family import (
+    STATIC_FORMS,
+    TRACED_FORMS,
     Array,
     Aux,
     Batch,
@@ -27,18 +30,27 @@ from jax_elastic.elastic.family import (
     When,
 )
 from jax_elastic.elastic.plain import classification
-from jax_elastic.elastic.resizable import sampling
-from jax_elastic.elastic.resizable.stretches import ResizeCode, Stretch, StretchCode, cut, put
+from jax_elastic.elastic.resizable import canvas, sampling, switched
+from jax_elastic.elastic.resizable.stretches import (
+    ResizeCode,
+    Stretch,
+    StretchCode,
+    by_place,
+    cut,
+    joined,
+)
 from jax_elastic.elastic.segments import take_nothing
 from jax_elastic.elastic.static import DType, Static
 from jax_elastic.errors import UsageError
 from jax_elastic.layers import banks, norm
 from jax_elastic.layers.resize import scaled
-from jax_elastic.subnet import MANY, Space, Subnet
+from jax_elastic.subnet import Space, Subnet
 
 AXIS = "resolution"
 Backbone = ResNet | MobileNetV1 | MobileNetV2 | ShuffleNetV2 | ResizableNet
 Places = Literal["stages", "input"]
+Traced = Callable[..., tuple[Carry, tuple[PyTree, ...]]]
+"""What runs a traced operating point, see `switched.run`."""
 SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -114,9 +126,9 @@ class Resizable(Static):
 
     @property
     def forms(self) -> frozenset[str]:
-        """`staged` beside the static ones; a switch only where there are few points."""
-        few = {"scan_switch"} if len(self.subnets) <= MANY else set()
-        return frozenset({"sliced", "host", "staged", *few})
+        """`staged` beside the static ones; those of a canvas where the backbone can."""
+        traced = TRACED_FORMS if isinstance(self.backbone, canvas.WRITTEN) else frozenset()
+        return STATIC_FORMS | {"staged"} | traced
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -175,16 +187,47 @@ class Resizable(Static):
         bn: BNMode,
     ) -> tuple[Array, Aux]:
         """Cross-entropy at one operating point; sums `ce` and `top1`, over all of them."""
-        assert draw.subnet is not None
+        if draw.subnet is None:
+            return self._traced_loss(canvas.run, variables, batch, draw, key, objective, bn)
         carry: Carry = {"image": batch["image"]}
-        moments: dict[str, PyTree] = {}
+        found = []
         for segment in self.segments(draw.subnet):
             code: Any = segment.code
-            carry, found = code.train(segment.take(variables), carry, key, bn)
-            for name, own in found.items():
-                put(moments, (name,), own)
+            carry, moments = code.train(segment.take(variables), carry, key, bn)
+            found.append(moments)
         value, sums = self.score(carry, batch, objective)
-        return value, Aux(norm.complete_moments(variables["stats"], moments), sums)
+        return value, Aux(norm.complete_moments(variables["stats"], joined(found)), sums)
+
+    def switched_loss(
+        self,
+        variables: Variables,
+        batch: Batch,
+        draw: Draw,
+        key: Array,
+        objective: str,
+        bn: BNMode,
+    ) -> tuple[Array, Aux]:
+        """See `Switching`: each stretch switches between its own scales."""
+        return self._traced_loss(switched.run, variables, batch, draw, key, objective, bn)
+
+    def _traced_loss(
+        self,
+        run: Traced,
+        variables: Variables,
+        batch: Batch,
+        draw: Draw,
+        key: Array,
+        objective: str,
+        bn: BNMode,
+    ) -> tuple[Array, Aux]:
+        assert draw.where is not None
+        of_each = (self.subnets.at([i] * len(self._standard)) for i in range(len(self.scales)))
+        places = by_place(map(self.segments, of_each))
+        # Nothing is chosen before the first resize of a map.
+        where = [0] * (len(places) - len(self._standard)) + list(draw.where)
+        carry, found = run(places, where, variables, batch["image"], key, bn)
+        value, sums = self.score(carry, batch, objective)
+        return value, Aux(norm.complete_moments(variables["stats"], joined(found)), sums)
 
     def score(
         self, carry: Carry, batch: Batch, objective: str

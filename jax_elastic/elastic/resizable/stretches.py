@@ -2,13 +2,20 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
 
 from jax_elastic.backbones.parts import Part
-from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Variables
+from jax_elastic.elastic.family import (
+    Array,
+    BNMode,
+    Carry,
+    PyTree,
+    Segment,
+    Variables,
+)
 from jax_elastic.elastic.static import DType
 from jax_elastic.layers import banks
 from jax_elastic.layers.resize import resize
@@ -27,12 +34,13 @@ class Stretch:
 
     Attributes:
       parts: in order.
-      bank: whose BN layers are read, from 0; None where there is a single set.
+      bank: whose BN layers are read, from 0, static or traced int (); None where there is a single
+        set.
       of: how many banks there are.
     """
 
     parts: Parts
-    bank: int | None
+    bank: int | Array | None
     of: int
 
     def __call__(self, variables: Variables) -> dict[str, PyTree]:
@@ -142,3 +150,29 @@ class StretchCode:
         out, moments = run(self.stretch.parts, own, carry["x"], bn, own_key)
         after = {"logits": out} if self.last else {**carry, "x": out}
         return after, self.stretch.in_bank(moments)
+
+
+Option = tuple[ResizeCode, StretchCode]
+"""A resize, and the stretch from there to the next one."""
+
+
+def by_place(networks: Iterable[Sequence[Segment]]) -> tuple[tuple[Option, ...], ...]:
+    """What each of some networks runs at each place: places x networks.
+
+    Args:
+      networks: of one backbone, as resizes and stretches in turn.
+    """
+    of_each = []
+    for segments in networks:
+        codes: list[Any] = [segment.code for segment in segments]
+        of_each.append(zip(codes[::2], codes[1::2], strict=True))
+    return tuple(zip(*of_each, strict=True))
+
+
+def joined(found: Iterable[dict[str, PyTree]]) -> dict[str, PyTree]:
+    """The moments of several stretches as one tree."""
+    moments: dict[str, PyTree] = {}
+    for own in found:
+        for name, node in own.items():
+            put(moments, (name,), node)
+    return moments
