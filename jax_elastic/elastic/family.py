@@ -181,6 +181,11 @@ class Family(Protocol):
         ...
 
     @property
+    def shown(self) -> tuple[Subnet, ...]:
+        """What a report of accuracy shows by default: what is to be served, see `Space.shown`."""
+        ...
+
+    @property
     def further(self) -> tuple[Subnet, ...]:
         """Points outside of `subnets` that a count shows, too; usually empty."""
         ...
