@@ -3,7 +3,9 @@
 Paper: Resizable Neural Networks (ICLR 2020 submission), in small.
 Command: python train.py --config=configs/resizable_digits.py --workdir=runs/resizable
 Hardware: 2 CPU cores. Time: about 4 minutes.
-Expected: TO BE FILLED IN
+Expected, on test (seed 0, 2 cores): top-1 98.1 to 99.7 % at 24 of the 27 operating points, 98.6 %
+at the fullest of 6.6 M MACs; 96.1 to 96.7 % where the first two maps have half their side, from
+1.7 M MACs on.
 
 Variants: `digits` (default) or `hard`, which trains on digits_hard, 300 images amid clutter and
 noise; and one of
@@ -24,11 +26,12 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.resizable.variants import VARIANTS, vary
+from jax_elastic.elastic.resizable.recipe import experiment
+from jax_elastic.elastic.resizable.variants import VARIANTS
 from jax_elastic.training.words import choose
 
 BACKBONE = {"stage_sizes": (2, 2, 2), "width": 8}
-RESIZABLE = {"backbone": BACKBONE, "scales": (0.5, 0.75, 1.0), "side": 32}
+NETWORK = {"backbone": BACKBONE, "scales": (0.5, 0.75, 1.0), "side": 32}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -36,7 +39,6 @@ def get_config(variant: str = "") -> ConfigDict:
     data, kind = choose(variant, ("digits", "hard"), VARIANTS)
     hard = data == "hard"
     training = {
-        "name": "train",
         # 270 images: small batches, so that as many epochs are enough steps.
         "epochs": 100.0 if hard else 25.0,
         "batch_size": 32 if hard else 64,
@@ -46,10 +48,5 @@ def get_config(variant: str = "") -> ConfigDict:
         "schedule": "cosine",
     }
     digits = runpy.run_path(str(Path(__file__).with_name("urnet_digits.py")))
-    config = ConfigDict()
-    config.schema = 1
-    config.seed = 0
-    config.data = digits["HARD" if hard else "DIGITS"]
-    config.runtime = {"log_every": 200, "save_every": 2000}
-    config.network, config.phases = vary(kind, RESIZABLE, 3, training)
-    return config
+    images = digits["HARD" if hard else "DIGITS"]
+    return experiment(kind, NETWORK, len(BACKBONE["stage_sizes"]), images, training)

@@ -1,7 +1,7 @@
 """Resizable networks, and what the paper compares them with, as values for a config.
 
 References:
-  Resizable Neural Networks (ICLR 2020 submission), its ablations.
+  Resizable Neural Networks (ICLR 2020 submission), its ablations; docs/choices.md R4, R10, R11.
 """
 
 from typing import Any
@@ -10,6 +10,8 @@ Values = dict[str, Any]
 
 VARIANTS = ("rs", "naive", "shared_bn", "individual", "plain", "input_only")
 """What `vary` knows, the paper's own first."""
+TARGETED = ("individual", "plain")
+"""Those that are trained for one operating point alone."""
 
 
 def vary(kind: str, network: Values, stages: int, phase: Values) -> tuple[Values, tuple[Values]]:
@@ -26,15 +28,14 @@ def vary(kind: str, network: Values, stages: int, phase: Values) -> tuple[Values
       kind: one of `VARIANTS`.
       network: the keys of `Resizable` that all variants share.
       stages: how many maps the backbone has.
-      phase: of the one phase, all but its objective.
+      phase: the one phase, all but its objective.
     """
-    full = (1.0,) * stages
+    full = {"target": (1.0,) * stages}
     changed: dict[str, Values] = {
         "shared_bn": {"shared_bn": True},
-        "individual": {"target": full},
-        "plain": {"target": full},
         "input_only": {"places": "input"},
+        **dict.fromkeys(TARGETED, full),
     }
-    objective = {"naive": "independent", "individual": "target", "plain": "target"}
+    objective = {"naive": "independent", **dict.fromkeys(TARGETED, "target")}
     family = {"family": "resizable", **network, **changed.get(kind, {})}
     return family, ({**phase, "objective": objective.get(kind, "fair")},)
