@@ -182,7 +182,10 @@ class Family(Protocol):
 
     @property
     def shown(self) -> tuple[Subnet, ...]:
-        """What a report of accuracy shows by default: what is to be served, see `Space.shown`."""
+        """What a report of accuracy shows by default: what is to be served, the fullest last.
+
+        Where all of `subnets` is, `Space.shown`.
+        """
         ...
 
     @property

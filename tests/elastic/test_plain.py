@@ -41,17 +41,22 @@ def test_the_segments_of_a_chain_take_every_array_once():
     assert sorted(map(id, jax.tree.leaves(taken))) == sorted(map(id, jax.tree.leaves(variables)))
 
 
-def test_training_drops_what_its_key_says(variables):
+def test_training_drops_what_its_key_says_and_reaches_every_parameter(variables):
     batch = warm.random_batch(4)
     (draw,) = warm.some_draws(DROPOUT, "base")
 
     @jax.jit
-    def loss(key):
-        return DROPOUT.loss(variables, batch, draw, key, "base", "running")[0]
+    @jax.value_and_grad
+    def gradient(params, key):
+        own = {**variables, "params": params}
+        return DROPOUT.loss(own, batch, draw, key, "base", "running")[0]
 
-    one, again, other = (loss(jax.random.key(seed)) for seed in (0, 0, 1))
+    (one, reached), (again, _), (other, _) = (
+        gradient(variables["params"], jax.random.key(seed)) for seed in (0, 0, 1)
+    )
 
     assert one == again != other
+    assert all(np.isfinite(leaf).all() and leaf.any() for leaf in jax.tree.leaves(reached))
 
 
 def test_predicting_drops_nothing(variables):

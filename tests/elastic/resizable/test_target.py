@@ -14,10 +14,11 @@ from jax_elastic.elastic.family import Prediction
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.inference.engine import build_engine
 from jax_elastic.subnet import Subnet
 
 OPEN = Resizable(ResNet((1, 1), width=2, classes=5), scales=(0.5, 1.0), side=8)
-POINT = Subnet("resolution", (1, 0.5))
+POINT = Subnet("resolution", (0.5, 1))
 TARGETED = dataclasses.replace(OPEN, target=POINT.value)
 NOISE = DataConfig(image_shape=(8, 8, 3), validation=0, pad=0, mean=(0.0,) * 3, std=(1.0,) * 3)
 
@@ -64,9 +65,16 @@ def test_what_was_trained_for_one_point_is_evaluated_without_naming_it(trained_a
     assert [row["subnet"] for row in rows] == [str(POINT)]
 
 
+def test_an_engine_prepares_the_point_that_it_was_trained_for(trained_alone):
+    build_engine(TARGETED, trained_alone, "static")
+
+    with pytest.raises(UsageError, match="resolution:1,1 uses BN statistics"):
+        build_engine(TARGETED, trained_alone, "static", [TARGETED.subnets.fullest])
+
+
 def test_its_other_points_are_there_but_were_never_estimated(trained_alone):
-    with pytest.raises(UsageError, match=r"resolution:0\.5,0\.5 uses BN statistics .* never"):
-        evaluator(TARGETED, [TARGETED.subnets.cheapest])(trained_alone)
+    with pytest.raises(UsageError, match=r"resolution:1,1 uses BN statistics .* never"):
+        evaluator(TARGETED, [TARGETED.subnets.fullest])(trained_alone)
 
 
 def test_a_target_that_the_network_does_not_have_is_refused():
