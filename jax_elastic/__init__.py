@@ -12,7 +12,16 @@ from jax_elastic.errors import UsageError
 from jax_elastic.inference.engine import build_engine
 from jax_elastic.inference.interruptible import Interruptible
 from jax_elastic.inference.pretrained import pretrained
+from jax_elastic.inference.recalibrate import recalibrate
 from jax_elastic.subnet import Subnet
 from jax_elastic.training.workdir import load
 
-__all__ = ["Interruptible", "Subnet", "UsageError", "build_engine", "load", "pretrained"]
+__all__ = [
+    "Interruptible",
+    "Subnet",
+    "UsageError",
+    "build_engine",
+    "load",
+    "pretrained",
+    "recalibrate",
+]

@@ -24,6 +24,7 @@ class Stream(enum.IntEnum):
     LOSS = 4  # gate noise inside the loss of a step
     SPLIT = 5  # which training images form the validation split
     PREDICT = 6  # random gates of baselines at test
+    POINTS = 7  # which operating points of many are evaluated
 
 
 def host(seed: int, stream: Stream, *indices: int) -> np.random.Generator:

@@ -166,6 +166,19 @@ class Space:
         """One point, uniformly at random."""
         return self.at([int(rng.integers(size)) for size in self.dims])
 
+    def several(self, n: int, rng: np.random.Generator) -> tuple[Subnet, ...]:
+        """Different points, each set of `n` of them as likely as any other; in iteration order.
+
+        Raises:
+          UsageError: there are not so many.
+        """
+        if not 0 < n <= len(self):
+            raise UsageError(
+                f"{n} of {len(self)} operating points cannot be sampled", f"1 to {len(self)}"
+            )
+        places = np.sort(rng.choice(len(self), n, replace=False))
+        return tuple(self.at([int(i) for i in np.unravel_index(i, self.dims)]) for i in places)
+
     def by_cost(self, cost: Callable[[Subnet], float]) -> list[Subnet]:
         """Every point, cheapest first; equal costs keep iteration order."""
         return sorted(self, key=cost)

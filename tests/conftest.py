@@ -11,10 +11,6 @@ _CACHE = Path(__file__).resolve().parents[1] / ".cache"
 
 # At import time, because jax fixes its devices at first use and tests import the package.
 jax.config.update("jax_num_cpu_devices", 8)
-# LLVM's optimisation is half of compiling, and small shapes run fast without it.
-os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"]
-)
 # Compiling is most of a test's time. 0 and -1: keep everything, however quick and small.
 jax.config.update("jax_compilation_cache_dir", str(_CACHE / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -26,6 +22,17 @@ hypothesis.settings.register_profile(
     "ci", derandomize=True, deadline=None, max_examples=30, database=None
 )
 hypothesis.settings.load_profile("ci")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Chooses how programs are compiled, before jax makes the first."""
+    # LLVM's optimisation is half of compiling, and small shapes run fast without it.
+    flags = [os.environ.get("XLA_FLAGS", ""), "--xla_backend_optimization_level=0"]
+    # So is what fuses operations, up to the version that dropped the other way. The slow part
+    # keeps it: there are the tests of bits, which a user's programs have to pass.
+    if config.option.markexpr == "not slow" and jax.__version_info__ < (0, 11):
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = " ".join(flags)
 
 
 @pytest.fixture(scope="session")

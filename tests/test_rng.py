@@ -33,6 +33,7 @@ def test_the_numbers_of_the_streams_never_change():
         "LOSS": 4,
         "SPLIT": 5,
         "PREDICT": 6,
+        "POINTS": 7,
     }
 
 

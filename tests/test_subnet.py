@@ -137,6 +137,28 @@ def test_samples_are_uniform_over_the_points():
     assert np.abs(np.bincount(indices, minlength=6) - 500).max() < 100
 
 
+@hypothesis.given(SPACES, st.integers(0, 2**32), st.data())
+def test_several_points_differ_and_are_a_function_of_the_generator(space, seed, data):
+    n = data.draw(st.integers(1, len(space)))
+    points = space.several(n, np.random.default_rng(seed))
+    assert len(set(points)) == len(points) == n
+    assert [point for point in space if point in points] == list(points)
+    assert points == space.several(n, np.random.default_rng(seed))
+
+
+def test_each_point_is_equally_often_among_several():
+    rng = np.random.default_rng(0)
+    drawn = [TWO_STAGES.coords(p) for _ in range(1500) for p in TWO_STAGES.several(2, rng)]
+    # As above: 3000 of six points.
+    assert np.abs(np.bincount([TWO_STAGES.index(c) for c in drawn], minlength=6) - 500).max() < 100
+
+
+@pytest.mark.parametrize("n", [0, 7])
+def test_more_points_than_there_are_cannot_be_sampled(n):
+    with pytest.raises(UsageError, match=f"{n} of 6 operating points cannot be sampled; 1 to 6"):
+        TWO_STAGES.several(n, np.random.default_rng(0))
+
+
 def test_coordinates_are_int32_so_that_a_step_can_carry_them():
     coords = TWO_STAGES.coords(Subnet("resolution", (1.0, 0.5)))
     assert coords.dtype == np.int32
@@ -200,6 +222,7 @@ def test_a_space_too_large_to_list_still_answers():
     assert point in space
     assert len(space) == 6**20
     assert next(iter(space)) == space.cheapest
+    assert len(space.several(5, np.random.default_rng(0))) == 5
     assert space.shown() == (space.cheapest, space.fullest)
 
 

@@ -199,6 +199,13 @@ class Toy:
             found.append(Prediction(logits, None if gates is None else gates[:, None]))
         return tuple(found)
 
+    def moments(self, variables, images, subnet, budget, key=None):
+        depth = int(subnet.value[0])
+        _, sown = self.net.apply(
+            variables, images.astype(self.dtype), "batch", depth, mutable=["moments"]
+        )
+        return norm.complete_moments(variables["stats"], sown["moments"])
+
     def segments(self, subnet):
         self.check(subnet)
         depth = int(subnet.value[0])

@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "class, confidence and cost of each of your own images",
     "compare": "one table and one set of pictures from the evaluated workdirs of several runs",
     "latency": "what operating points and engines take on this device, and which keep a time",
+    "recalibrate": "BN statistics of single operating points, estimated anew from training images",
     "macs": "what the operating points of a network cost, without training it",
 }
 """Command -> what it does; each is the module `jax_elastic.cli.NAME_command`."""
@@ -49,7 +50,7 @@ def run(argv: Sequence[str]) -> int:
 
 
 def _usage() -> str:
-    lines = [f"  {name:7} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:11} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: jax-elastic COMMAND [--flag=value ...]",

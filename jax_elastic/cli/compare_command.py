@@ -9,7 +9,7 @@ from absl import flags
 from jax_elastic.cli.eval_command import of_split
 from jax_elastic.cli.flags import parse
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation import plots_anytime, plots_compare
+from jax_elastic.evaluation import plots_anytime, plots_compare, plots_space
 from jax_elastic.evaluation.compare import describe_published, join_runs, read_published
 from jax_elastic.evaluation.figures import save_figure
 from jax_elastic.evaluation.levels import at_finest
@@ -20,7 +20,7 @@ from jax_elastic.training.workdir import newest_step
 ABOUT = """\
 Joins what `eval` found of several trained networks: prints one table and draws accuracy against
 MACs, error against MACs of operating points along one axis, accuracy, blocks and FLOPs against the
-budget, ranged against fixed networks, and what branches carry.
+budget, ranged against fixed networks, the best of many combinations, and what branches carry.
 It reads WORKDIR/eval.json (of another --split, eval-SPLIT.json) and WORKDIR/branches.json and
 evaluates nothing itself; what was found at another step than that of WORKDIR's newest checkpoint,
 if any, is refused."""
@@ -161,6 +161,8 @@ def _draw(
     if plots_anytime.has_curves(rows):
         figure = plots_anytime.draw_error_against_macs(rows, title, beside)
         figures["error_against_macs"] = figure
+    if plots_space.has_front(rows):
+        figures["fronts"] = plots_space.draw_fronts(rows, title)
     if any(row["asked"] is not None for row in rows):
         figure = plots_compare.draw_runs_against_budget(rows, title, beside)
         figures["runs_against_budget"] = figure

@@ -1,13 +1,23 @@
 """`eval`: what a trained network gives at each budget or operating point, as table and pictures."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
 
-from jax_elastic.cli.flags import define_checkpoint, parse, parse_budgets, parse_subnets
+from jax_elastic import rng
+from jax_elastic.cli.flags import (
+    define_bank_of,
+    define_checkpoint,
+    parse,
+    parse_budgets,
+    parse_subnets,
+)
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.data.datasets import load as load_data
+from jax_elastic.elastic.borrow import borrow_banks, borrowing
+from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.branches import branch_rows
 from jax_elastic.evaluation.evaluate import Evaluator
@@ -16,12 +26,16 @@ from jax_elastic.evaluation.plots_anytime import draw_branch_norms
 from jax_elastic.evaluation.plots_run import draw_run
 from jax_elastic.evaluation.rows import write_json
 from jax_elastic.evaluation.tables import format_table
+from jax_elastic.subnet import MANY, Subnet
 from jax_elastic.training.workdir import check_class_names, load_variables, read_config
 
-ABOUT = """\
+ABOUT = f"""\
 Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots
-(of another --split, eval-SPLIT.json and plots-SPLIT; of the best --checkpoint, eval-best.json).
-Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries."""
+(of another --split, eval-SPLIT.json and plots-SPLIT; of the best --checkpoint, eval-best.json; with
+--bank_of, eval-borrowed.json).
+Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries.
+Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, or
+those of --subnet and --sample."""
 
 
 def main(argv: list[str]) -> None:
@@ -35,25 +49,44 @@ def main(argv: list[str]) -> None:
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
     dataset = load_data(experiment.data, values.split)
     check_class_names(meta, dataset)
+    recalibrated = meta.get("recalibrated", {})  # a workdir for one operating point alone
+    own = "" if values.sample else recalibrated.get("subnet", "")
+    subnets = points(experiment.network, parse_subnets(values.subnet or own), values.sample)
+    borrowed: tuple[str, ...] = ()
+    if values.bank_of:
+        subnets = subnets or list(experiment.network.subnets.shown())
+        variables, borrowed = _borrow(experiment.network, variables, values.bank_of, subnets)
     evaluator = Evaluator(
         experiment.network,
         dataset,
         experiment.data,
-        subnets=parse_subnets(values.subnet),
+        subnets=subnets,
         budgets=parse_budgets(values.budgets),
         batch_size=values.batch_size,
     )
     found = evaluator(variables)
     where = {"data": experiment.data.name, "split": values.split, "step": meta["step"]}
     where["checkpoint"] = values.checkpoint
+    if recalibrated:
+        where["recalibrated"] = recalibrated["subnet"]
+        where["recalibrated_images"] = recalibrated["images"]
+        where["recalibrated_bank_of"] = recalibrated["bank_of"]
     rows = [{**where, **row} for row in found.rows]
+    if values.bank_of:
+        rows = [
+            {**row, "bank_of": values.bank_of if row["subnet"] in borrowed else None}
+            for row in rows
+        ]
     kind = "" if values.checkpoint == "newest" else f"-{values.checkpoint}"
+    kind += "-borrowed" if values.bank_of else ""
     json = of_split(workdir, f"eval{kind}", values.split, ".json")
     write_json(values.json or json, "eval", rows)
     if values.json == "-":
         return
     step = f"step {meta['step']}{', the best' if values.checkpoint == 'best' else ''}"
     print(f"{workdir}, {step}: {len(found.opened)} rows on the {values.split} split")
+    if borrowed:
+        print(f"UNSAFE: {', '.join(borrowed)} with banks of {values.bank_of}, never trained for it")
     print(format_table(found.rows))
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
@@ -69,6 +102,32 @@ def main(argv: list[str]) -> None:
         print(f"no {path}: {figure}" if isinstance(figure, str) else save_figure(figure, path))
 
 
+def _borrow(
+    network: Family, variables: Variables, bank_of: str, points: Sequence[Subnet]
+) -> tuple[Variables, tuple[str, ...]]:
+    """The variables with banks filled, see `borrow_banks`; and the points for which they are."""
+    told = tuple(map(str, borrowing(network, variables, points)))
+    return borrow_banks(network, variables, Subnet.parse(bank_of), points), told
+
+
+def points(network: Family, asked: Sequence[Subnet], sample: int | None) -> list[Subnet] | None:
+    """The operating points to evaluate, each once; None leaves them to the evaluator.
+
+    Args:
+      network: the family.
+      asked: points that were named.
+      sample: how many to draw from all, uniformly; the same in every run, so that runs which have
+        the same points can be compared.
+
+    Raises:
+      UsageError: the network has fewer.
+    """
+    drawn: tuple[Subnet, ...] = ()
+    if sample is not None:
+        drawn = network.subnets.several(sample, rng.host(0, rng.Stream.POINTS))
+    return list(dict.fromkeys((*drawn, *asked))) or None
+
+
 def of_split(workdir: Path, name: str, split: str, suffix: str = "") -> Path:
     """Where a workdir keeps what was found on a split: ``eval.json``, ``eval-train.json``, ..."""
     return workdir / f"{name}{'' if split == 'test' else f'-{split}'}{suffix}"
@@ -78,7 +137,11 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "of the trained network", flag_values=values)
     define_checkpoint(values)
     flags.DEFINE_string("subnet", "", "operating points, separated by ;", flag_values=values)
+    flags.DEFINE_integer(
+        "sample", None, "operating points, drawn from all; always the same", flag_values=values
+    )
     flags.DEFINE_list("budgets", None, "budgets, for example 0.3,0.6", flag_values=values)
+    define_bank_of(values)
     flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)
     flags.DEFINE_integer("batch_size", 256, "images per call", lower_bound=1, flag_values=values)
     flags.DEFINE_string(

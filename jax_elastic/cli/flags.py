@@ -180,6 +180,17 @@ def define_checkpoint(values: flags.FlagValues) -> None:
     )
 
 
+def define_bank_of(values: flags.FlagValues) -> None:
+    """Defines `--bank_of`, of commands that can run with the banks of another operating point."""
+    flags.DEFINE_string(
+        "bank_of",
+        "",
+        "UNSAFE: BN banks that were never trained are filled with those of this operating point; "
+        "what comes out is no property of the network, and rows say that it was done",
+        flag_values=values,
+    )
+
+
 def _read_file(path: str) -> dict[str, Any]:
     """What `get_config(variant)` of ``FILE.py[:VARIANT]`` returns, as plain values."""
     file, _, variant = path.partition(":")

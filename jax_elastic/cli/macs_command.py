@@ -1,6 +1,7 @@
 """`macs`: what the operating points of a network cost per image, from its config alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from absl import flags
@@ -10,15 +11,20 @@ from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.cli.train_command import DEFAULT_CONFIG
 from jax_elastic.elastic.family import Family
+from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.rows import Row, write_json
 from jax_elastic.evaluation.tables import Column, format_count, format_table
 from jax_elastic.subnet import MANY, Subnet
+from jax_elastic.training import workdir as workdirs
+from jax_elastic.training.experiment import Experiment
 
 ABOUT = f"""\
 Counts MACs (multiply-accumulates of convolutions and linear layers) and parameters of one image.
 {CONFIG_HELP}
-without --config: {DEFAULT_CONFIG}"""
+without --config, that of --workdir, or else {DEFAULT_CONFIG}
+Without --all, of a network with more than {MANY} operating points the cheapest and the fullest are
+shown, and those of --subnet."""
 
 COLUMNS = (
     Column("subnet", "subnet", left=True),
@@ -36,39 +42,77 @@ def main(argv: list[str]) -> None:
     """Runs the command with its arguments."""
     config, others = split_config(argv)
     values = parse(others, _define, ABOUT)
-    experiment, _ = read_config(config, DEFAULT_CONFIG)
+    experiment = _experiment(config, values.workdir)
     configure(values)
-    rows = count(experiment.network, experiment.data.image_shape, parse_subnets(values.subnet))
+    subnets = shown(experiment.network, parse_subnets(values.subnet), values.all)
+    rows = count(experiment.network, experiment.data.image_shape, subnets)
     if values.json:
         write_json(values.json, "macs", rows)
     if values.json != "-":
-        print(format_table(rows, COLUMNS))
-        print(*_describe_blocks(rows), sep="\n")
+        print(format_table(rows, COLUMNS), *_describe_blocks(rows), sep="\n")
 
 
 def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "subnet",
         "",
-        "operating points, separated by a semicolon; by default all, or of more than "
-        f"{MANY} the cheapest and the fullest",
+        "operating points, separated by ;, for example width:2;width:3",
         flag_values=values,
     )
+    flags.DEFINE_boolean("all", False, "every operating point", flag_values=values)
+    flags.DEFINE_string("workdir", None, "of a run, in place of --config", flag_values=values)
     flags.DEFINE_string(
         "json", None, "rows go here; - for standard output and nothing else", flag_values=values
     )
     define_platform(values)
 
 
+def _experiment(config: list[str], workdir: str | None) -> Experiment:
+    if workdir is None:
+        return read_config(config, DEFAULT_CONFIG)[0]
+    if config:
+        raise UsageError(
+            f"--workdir={workdir} and {config[0]} both tell a network", "one of the two"
+        )
+    return workdirs.read_config(Path(workdir))
+
+
+def shown(network: Family, asked: Sequence[Subnet] = (), everything: bool = False) -> list[Subnet]:
+    """The operating points that a count shows, each once.
+
+    Args:
+      network: the family.
+      asked: points that were named.
+      everything: show every point of its space, and `Family.further`.
+
+    Returns:
+      Those asked for, and where there are more than `MANY` the two ends of the space before them.
+      Where none is asked for, `Space.shown` and `Family.further`.
+
+    Raises:
+      UsageError: the network lacks one that was named.
+    """
+    for subnet in asked:
+        network.check(subnet)
+    space = network.subnets
+    if everything:
+        others = (*space, *network.further)
+    elif not asked:
+        others = (*space.shown(), *network.further)
+    else:
+        others = space.shown() if len(space) > MANY else ()
+    return list(dict.fromkeys((*others, *asked)))
+
+
 def count(
-    network: Family, image_shape: tuple[int, ...], subnets: list[Subnet] | None = None
+    network: Family, image_shape: tuple[int, ...], subnets: Iterable[Subnet] | None = None
 ) -> list[dict[str, Any]]:
     """Rows of MACs and parameters, every gate open.
 
     Args:
       network: the family.
       image_shape: (H, W, channels).
-      subnets: operating points; None for those of `Space.shown` and `Family.further`.
+      subnets: operating points; None for those that are `shown` where none is asked for.
 
     Returns:
       Per operating point `subnet, macs, executed_macs, flops` (2 per MAC), `fixed`, `blocks`
@@ -79,7 +123,7 @@ def count(
     """
     nominal, executed = CostModel(network, image_shape), CostModel(network, image_shape, True)
     rows = []
-    for subnet in subnets or (*network.subnets.shown(), *network.further):
+    for subnet in shown(network) if subnets is None else subnets:
         cost = nominal.cost(subnet)
         rows.append(
             {

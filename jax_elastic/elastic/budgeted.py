@@ -168,11 +168,38 @@ class Budgeted(Plain, abc.ABC):
     def _predict_full(
         self, variables: Variables, images: Array, budget: Array | float | None, key: Array | None
     ) -> Prediction:
+        asked = self._asked(budget, key)
+        return self.prediction(self.gated_forward(variables, images, asked, "running"))
+
+    def _asked(self, budget: Array | float | None, key: Array | None) -> Asked:
+        """What the gates go by at test."""
         if budget is None:
             raise UsageError("this network needs a budget", "a scalar in [0, 1]")
         # Float32 also under x64: 0.6 must be the number that the draws and the engines pass.
-        asked = Asked(jnp.asarray(budget, jnp.float32), self.test_noise(key))
-        return self.prediction(self.gated_forward(variables, images, asked, "running"))
+        return Asked(jnp.asarray(budget, jnp.float32), self.test_noise(key))
+
+    def moments(
+        self,
+        variables: Variables,
+        images: Array,
+        subnet: Subnet,
+        budget: Array | float | None,
+        key: Array | None = None,
+    ) -> PyTree:
+        """See `Family`: those under the gates of test, which are not those of training.
+
+        Raises:
+          UsageError: the point is one of `jax_elastic.elastic.points`.
+        """
+        if subnet not in self.subnets:
+            full = self.subnets.fullest
+            raise UsageError(
+                f"operating point {subnet} has no BN statistics of its own",
+                f"it reads those of {full}",
+                f"recalibrate {full}, at the budget that is meant",
+            )
+        asked = self._asked(budget, key)
+        return self.gated_forward(variables, images, asked, "batch").moments
 
     def check(self, subnet: Subnet) -> None:
         """See `Family`: `full`, and the points of `jax_elastic.elastic.points`."""

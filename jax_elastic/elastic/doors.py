@@ -26,17 +26,35 @@ def check_statistics(network: Family, variables: Variables, subnet: Subnet) -> N
       UsageError: the network does not have `subnet`, or a BN bank that it reads has count 0.
     """
     network.check(subnet)
+    name = unestimated(network, variables, subnet)
+    if name is not None:
+        budget = " --budget=0.6" if network.budgets else ""
+        raise UsageError(
+            f"operating point {subnet} uses BN statistics that were never estimated "
+            f"(segment {name})",
+            next_step="finish its training (train.py on its workdir goes on), or estimate them: "
+            f"python -m jax_elastic recalibrate --workdir=WORKDIR --subnet={subnet}{budget}",
+        )
+
+
+def unestimated(network: Family, variables: Variables, subnet: Subnet) -> str | None:
+    """The first segment of an operating point with BN statistics that were never estimated.
+
+    Args:
+      network: the family.
+      variables: its arrays, concrete.
+      subnet: an operating point of it.
+
+    Returns:
+      The segment's name; None where all statistics that the point reads were estimated.
+    """
     variables = jax.device_get(variables)  # cutting segments out is far quicker on the host
     for segment in network.segments(subnet):
         leaves = jax.tree_util.tree_leaves_with_path(segment.take(variables))
         counts = [count for path, count in leaves if _is_count(path)]
         if any((np.asarray(count) == 0).any() for count in counts):
-            raise UsageError(
-                f"operating point {subnet} uses BN statistics that were never estimated "
-                f"(segment {segment.name})",
-                next_step="finish its training (train.py on its workdir goes on), or train or "
-                f"recalibrate it at {subnet}",
-            )
+            return segment.name
+    return None
 
 
 def _is_count(path: tuple[Any, ...]) -> bool:

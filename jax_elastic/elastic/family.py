@@ -7,7 +7,7 @@ network. A family is a frozen dataclass of hyperparameters with the methods of `
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple, Protocol, TypedDict
+from typing import Any, Literal, NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import jax
 import numpy as np
@@ -266,12 +266,39 @@ class Family(Protocol):
         """
         ...
 
+    def moments(
+        self,
+        variables: Variables,
+        images: Array,
+        subnet: Subnet,
+        budget: Array | float | None,
+        key: Array | None = None,
+    ) -> PyTree:
+        """The BN moments of the forward at test, were it normalised by its batch.
+
+        Arguments are those of `predict`. Of layers that the operating point does not read the
+        moments may be anything.
+        """
+        ...
+
     def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
         """The network at one operating point, cut into segments in order of execution."""
         ...
 
     def fold(self, stats: PyTree, aux: Aux) -> PyTree:
         """The statistics after a step whose draws gave `aux`."""
+        ...
+
+
+@runtime_checkable
+class WithBanks(Protocol):
+    """What a family with BN banks can offer, so that one bank can stand for another."""
+
+    def bank_at(self, subnet: Subnet, path: tuple[str, ...]) -> int | None:
+        """Which bank an operating point reads of the BN layer at a path, from 0.
+
+        Banks of one layer have the same shape. None where the layer has none, or is not read.
+        """
         ...
 
 

@@ -1,12 +1,21 @@
 """What families share in which no gate decides and nothing is drawn at test."""
 
 import abc
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import jax
 import jax.numpy as jnp
 
-from jax_elastic.elastic.family import STATIC_FORMS, Array, Aux, PyTree, Variables
+from jax_elastic.elastic.family import (
+    STATIC_FORMS,
+    Array,
+    Aux,
+    Batch,
+    Draw,
+    Family,
+    PyTree,
+    Variables,
+)
 from jax_elastic.errors import UsageError
 from jax_elastic.layers import norm
 from jax_elastic.subnet import Space, Subnet
@@ -86,6 +95,23 @@ class Static(abc.ABC):
             return leaf.astype(wide) if leaf.dtype == jnp.float32 else leaf
 
         return {name: jax.tree.map(widen, fresh[name]) for name in ("params", "stats")}  # type: ignore[return-value]
+
+    def moments(
+        self,
+        variables: Variables,
+        images: Array,
+        subnet: Subnet,
+        budget: Array | float | None,
+        key: Array | None = None,
+    ) -> PyTree:
+        """See `Family`: those of its loss, which draws nothing that a BN layer sees."""
+        del budget, key
+        network, size = cast(Family, self), len(images)
+        targets = tuple(jnp.zeros((size, classes)) for classes in network.classes)
+        batch: Batch = {"image": images, "targets": targets, "mask": jnp.ones(size)}
+        objective = network.objectives[-1]
+        draw, none = Draw(subnet), jax.random.key(0)
+        return network.loss(variables, batch, draw, none, objective, "batch")[1].moments
 
     @abc.abstractmethod
     def _init(self, key: Array, images: Array) -> Any:

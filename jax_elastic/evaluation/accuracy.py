@@ -15,7 +15,7 @@ def confidence_interval(hits: int, n: int) -> tuple[float, float]:
 
 
 def draws_interval(top1: Floats) -> tuple[float, float]:
-    """The 95 % t-interval of the mean over random draws: accuracies (draws,) of at least two."""
+    """The 95 % t-interval of a mean over random draws, or points: at least two accuracies (n,)."""
     mean, error = float(top1.mean()), float(top1.std(ddof=1)) / len(top1) ** 0.5
     reach = float(student_t.ppf(0.975, len(top1) - 1)) * error
     return max(0.0, mean - reach), min(1.0, mean + reach)

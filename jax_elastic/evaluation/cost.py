@@ -1,5 +1,6 @@
 """What operating points cost, by segments: each distinct segment is walked once (law 2)."""
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from jax_elastic.elastic.family import Carry, Family, GatedCode, Segment
+from jax_elastic.elastic.family import Carry, Code, Family, GatedCode, Segment
 from jax_elastic.elastic.segments import first_carry
 from jax_elastic.macs import Cost, count_jaxpr, count_macs
 from jax_elastic.subnet import Subnet
@@ -17,13 +18,36 @@ PyTree = Any
 
 KINDS = {"gate": "params_gates", "bn": "params_bn", "classifier": "params_classifiers"}
 """A parameter is of a kind if a part of its path starts with that word; a plan's are gates too."""
+PARAMS = ("params", *KINDS.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+    """A segment at one place: what it costs, and the place of what it hands on.
+
+    Attributes:
+      segment: equal names compute the same from equal arrays.
+      skipped: MACs of the shortcut alone; 0 unless it is gated.
+      opened: MACs where it runs.
+      gate: MACs of its gate; 0 unless it is gated.
+      params: parameters it reads, and of these by kind, in the order of `PARAMS`.
+      after: which of the shapes that were met it hands on.
+    """
+
+    segment: Segment
+    skipped: int
+    opened: int
+    gate: int
+    params: tuple[int, ...]
+    after: int
 
 
 class CostModel:
     """MACs and parameters of a network's operating points, for one image.
 
     Nominal costs are those of `network.reference()`; build it with the network itself by
-    `executed=True` for what its fast form computes. Costs of equal segments are remembered.
+    `executed=True` for what its fast form computes. A segment is traced once for each shape of what
+    it is given, so that of any number of operating points each is a sum of what is known.
 
     Args:
       network: the family.
@@ -36,9 +60,14 @@ class CostModel:
         self._candidates = network.candidates
         self._image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
         self._variables = jax.eval_shape(self._network.init, jax.random.key(0), self._image)
-        self._costs: dict[Subnet, Cost] = {}
+        self._paths: dict[Subnet, tuple[_Step, ...]] = {}
+        self._steps: dict[tuple[str, Code, int], _Step] = {}
         self._own: dict[str, PyTree] = {}
         self._walked: dict[Any, tuple[int, int, int, Carry]] = {}
+        # Shapes of carries are compared once, where they are met; a place is an index into them.
+        self._carries: list[Carry] = []
+        self._places: dict[Any, int] = {}
+        self._start = self._place(self._first_carry())
 
     def cost(self, subnet: Subnet) -> Cost:
         """The MACs of one image at an operating point.
@@ -46,9 +75,17 @@ class CostModel:
         Raises:
           UsageError: the network does not have it.
         """
-        if subnet not in self._costs:
-            self._costs[subnet] = self._add_up(subnet)
-        return self._costs[subnet]
+        fixed, gates, blocks = 0, 0, []
+        for step in self._path(subnet):
+            if step.segment.role == "gated":
+                fixed += step.skipped
+                blocks.append(step.opened - step.skipped)
+                gates += step.gate
+            elif step.segment.role == "plan":
+                gates += step.opened
+            else:
+                fixed += step.opened
+        return Cost(fixed, tuple(blocks), gates)
 
     def of_images(
         self,
@@ -80,55 +117,56 @@ class CostModel:
             return cost.of(np.asarray(opened))
         return np.full(shape, float(cost.full))
 
-    def _add_up(self, subnet: Subnet) -> Cost:
-        self._network.check(subnet)
-        carry = self._first_carry()
-        fixed, gates, blocks = 0, 0, []
-        for segment in self._network.segments(subnet):
-            skipped, opened, gate, carry = self._walk(segment, carry)
-            if segment.role == "gated":
-                fixed += skipped
-                blocks.append(opened - skipped)
-                gates += gate
-            elif segment.role == "plan":
-                gates += opened
-            else:
-                fixed += opened
-        return Cost(fixed, tuple(blocks), gates)
-
     def stages(self, subnet: Subnet) -> tuple[int, ...]:
         """How many gated blocks each stage has: those in a row that hand on arrays of one shape.
 
         Raises:
           UsageError: the network does not have the operating point.
         """
-        self._network.check(subnet)
-        carry, shapes = self._first_carry(), []
-        for segment in self._network.segments(subnet):
-            *_, carry = self._walk(segment, carry)
-            if segment.role == "gated":
-                shapes.append(_shape_key(carry))
-        return tuple(len(list(stage)) for _, stage in itertools.groupby(shapes))
+        places = [step.after for step in self._path(subnet) if step.segment.role == "gated"]
+        return tuple(len(list(stage)) for _, stage in itertools.groupby(places))
+
+    def params(self, subnet: Subnet) -> dict[str, int]:
+        """How many parameters an operating point reads: `params`, and of these by kind.
+
+        Raises:
+          UsageError: the network does not have the operating point.
+        """
+        counts = zip(*(step.params for step in self._path(subnet)), strict=True)
+        return dict(zip(PARAMS, map(sum, counts), strict=True))
+
+    def _path(self, subnet: Subnet) -> tuple[_Step, ...]:
+        """What runs at an operating point."""
+        if subnet not in self._paths:
+            self._network.check(subnet)
+            place, path = self._start, []
+            for segment in self._network.segments(subnet):
+                path.append(self._step(segment, place))
+                place = path[-1].after
+            self._paths[subnet] = tuple(path)
+        return self._paths[subnet]
+
+    def _step(self, segment: Segment, place: int) -> _Step:
+        key = (segment.name, segment.code, place)
+        if key not in self._steps:
+            skipped, opened, gate, carry = self._walk(segment, self._carries[place])
+            params = _count_params(segment, self._take(segment))
+            self._steps[key] = _Step(segment, skipped, opened, gate, params, self._place(carry))
+        return self._steps[key]
+
+    def _place(self, carry: Carry) -> int:
+        key = _shape_key(carry)
+        if key not in self._places:
+            self._places[key] = len(self._carries)
+            self._carries.append(carry)
+        return self._places[key]
 
     def _first_carry(self) -> Carry:
         budget = jax.ShapeDtypeStruct((1,), jnp.float32) if self._network.budgets else None
         keys = jax.eval_shape(_one_key) if self._network.random else None
         return first_carry(self._image, budget, keys)
 
-    def params(self, subnet: Subnet) -> dict[str, int]:
-        """How many parameters an operating point reads: `params`, and of these by kind."""
-        self._network.check(subnet)
-        counts = {"params": 0, **dict.fromkeys(KINDS.values(), 0)}
-        for segment in self._network.segments(subnet):
-            own = self._take(segment).get("params", {})
-            for path, leaf in jax.tree_util.tree_leaves_with_path(own):
-                counts["params"] += leaf.size
-                for kind in _kinds(segment, path):
-                    counts[kind] += leaf.size
-        return counts
-
     def _take(self, segment: Segment) -> PyTree:
-        # Equal names take equal arrays, so the shapes are remembered by name.
         if segment.name not in self._own:
             self._own[segment.name] = jax.eval_shape(segment.take, self._variables)
         return self._own[segment.name]
@@ -136,6 +174,7 @@ class CostModel:
     def _walk(self, segment: Segment, carry: Carry) -> tuple[int, int, int, Carry]:
         """MACs of (skip, open, gate), and the shapes of what the segment hands on."""
         own = self._take(segment)
+        # Segments of other names may compute the same.
         key = (segment.code, segment.role, _shape_key(own), _shape_key(carry))
         if key not in self._walked:
             code: Any = segment.code
@@ -158,6 +197,14 @@ def _one_key() -> jax.Array:
 def _shape_key(tree: PyTree) -> Any:
     leaves, structure = jax.tree.flatten(tree)
     return structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
+
+
+def _count_params(segment: Segment, own: PyTree) -> tuple[int, ...]:
+    counts = dict.fromkeys(PARAMS, 0)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(own.get("params", {})):
+        for kind in ("params", *_kinds(segment, path)):
+            counts[kind] += leaf.size
+    return tuple(counts.values())
 
 
 def _kinds(segment: Segment, path: tuple[Any, ...]) -> set[str]:

@@ -1,6 +1,7 @@
 """Accuracy, usage and MACs per operating point and budget, over every image of a split.
 
-Predictions are those of `Family.predict`, the masked forward; segments serve the costs alone.
+Predictions are those of `Family.predict`, the masked forward, or where operating points are
+combinations of choices those of its segments, which are the same.
 """
 
 import dataclasses
@@ -21,6 +22,7 @@ from jax_elastic.elastic.family import Array, Family, Prediction, Variables
 from jax_elastic.elastic.points import couples, own_budget
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.accuracy import confidence_interval, draws_interval
+from jax_elastic.evaluation.by_segments import BySegments, combines
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.found import Found, read
 from jax_elastic.evaluation.usage import usage
@@ -81,7 +83,8 @@ class Evaluator:
       batch_size: images per call.
       draws: how often each image is drawn, where the network is `random`; the keys depend on the
         draw and on the image's place in the split alone.
-      predict: what computes the predictions; None for `network.predict`, jitted.
+      predict: what computes the predictions; None for `network.predict`, jitted, or `BySegments` of
+        a network that `combines`.
 
     Raises:
       UsageError: an operating point or a budget that the network cannot take, or a split without
@@ -116,7 +119,7 @@ class Evaluator:
             raise UsageError(f"{draws} random draws give no interval", "2 or more")
         self._batch_size = batch_size
         self._draws = draws if network.random else 1
-        self._predict = predict or jax.jit(network.predict, static_argnums=2)
+        self._predict = predict or _own(network)
         self._costs = CostModel(network, dataset.images.shape[1:])
         for subnet in self._subnets:
             self._costs.cost(subnet)  # what cannot be counted is refused before anything runs
@@ -211,6 +214,11 @@ class Evaluator:
         """What tells the rows of several label levels apart."""
         name = self._dataset.level_names[level]
         return {"level": level, "level_name": name} if self._levels > 1 else {}
+
+
+def _own(network: Family) -> Predict:
+    """What computes a network's predictions unless another way is asked for."""
+    return BySegments(network) if combines(network) else jax.jit(network.predict, static_argnums=2)
 
 
 def _group(

@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.figures import label_points, new_figure, new_panels, widen_top
+from jax_elastic.evaluation.figures import label_points, new_figure, new_panels
 from jax_elastic.evaluation.plots_series import (
     Series,
+    accuracy_axis,
     draw_intervals,
     draw_level,
     draws_of,
@@ -47,7 +48,7 @@ def draw_runs_against_macs(
         draw_intervals(axes, macs, one)
         axes.plot(macs, one.values("top1", 100), **look(one))
     axes.set_xlabel(f"mean MACs per image{unit and f', {unit}'}")
-    _accuracy_axis(axes, series, ["bar: 95 % interval"], " ")
+    accuracy_axis(axes, series, ["bar: 95 % interval"], " ")
     finish(figure, [axes], series, rows)
     return figure
 
@@ -122,7 +123,7 @@ def draw_ranged_against_fixed(rows: Sequence[Row], title: str) -> Figure:
         labels = [f"{row['asked']:g}" if row["asked"] in targets else "" for row in one.rows]
         points += [point for point in zip(macs, top1, labels, strict=True) if point[2]]
     axes.set_xlabel(f"mean MACs per image{unit and f', {unit}'} (bar: std over images)")
-    _accuracy_axis(axes, series, [], " ")
+    accuracy_axis(axes, series, [], " ")
     named = [replace(s, name=f"{s.name} (ranged)") for s in ranged]
     named += [replace(s, name=f"{s.name} (fixed)") for s in fixed]
     finish(figure, [axes], named, ())
@@ -142,7 +143,7 @@ def _accuracy_panel(axes: Axes, series: Sequence[Series], ends: tuple[float, flo
     for one in series:
         place = dodged.index(one.name) + 0.5 if one.name in dodged else len(dodged) / 2
         _against_budget(axes, one, "top1", 100, ends, DODGE * (place / len(dodged) - 0.5))
-    _accuracy_axis(axes, series, ["bar: 95 % interval"], "\n")
+    accuracy_axis(axes, series, ["bar: 95 % interval"], "\n")
 
 
 def _blocks_panel(axes: Axes, series: Sequence[Series], ends: tuple[float, float]) -> None:
@@ -195,14 +196,3 @@ def _with_share(series: Series) -> Series:
         if row.get("blocks_mean") is not None and row.get("blocks_total")
     ]
     return replace(series, rows=tuple(rows))
-
-
-def _accuracy_axis(axes: Axes, series: Sequence[Series], notes: list[str], gap: str) -> None:
-    """Names the axis and, where a run fails beside the others, stretches it."""
-    top1 = np.concatenate([one.values("top1", 100) for one in series])
-    ends = [100 * end for s in series for row in s.rows for end in row.get("top1_ci95") or ()]
-    low, high = float(min(*top1, *ends)), float(max(*top1, *ends))
-    if widen_top(axes, low, high):
-        notes = [*notes, "stretched scale"]
-    told = f",{gap}".join(notes)
-    axes.set_ylabel(f"top-1, %{gap}({told})" if notes else "top-1, %")

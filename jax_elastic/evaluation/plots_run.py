@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from jax_elastic.data.datasets import Dataset
+from jax_elastic.errors import UsageError
 from jax_elastic.evaluation import plots
 from jax_elastic.evaluation.evaluate import Evaluation, Floats
 from jax_elastic.evaluation.plots_anytime import draw_levels, has_levels
@@ -14,6 +15,13 @@ from jax_elastic.evaluation.plots_images import (
     draw_right_then_wrong,
     right_then_wrong,
 )
+from jax_elastic.evaluation.plots_space import (
+    draw_fronts,
+    draw_preferences,
+    has_front,
+    is_combination,
+)
+from jax_elastic.evaluation.rows import Row
 
 Found = Figure | str
 
@@ -29,6 +37,7 @@ def draw_run(found: Evaluation, dataset: Dataset, title: str) -> dict[str, Found
     usage is too; and where its gates are not random, what they do to single images: pairs of a
     class near S = 0.6, and images that are right near S = 0.8 and wrong near 0.6. Of several label
     levels the finest is drawn; where there are several operating points, all levels against them.
+    Where operating points are combinations of choices, also what each choice is worth.
 
     Args:
       found: what the evaluator found.
@@ -39,6 +48,8 @@ def draw_run(found: Evaluation, dataset: Dataset, title: str) -> dict[str, Found
     if has_levels(found.rows):
         figures["accuracy_of_levels"] = draw_levels(found.rows, title)
     found = found.at_finest()
+    if all(map(is_combination, found.rows)):
+        return figures | _of_combinations(found.rows, title)
     figures["accuracy_against_macs"] = plots.draw_accuracy_against_macs(found.rows, title)
     opened = [o for o in found.opened if o is not None]
     budgets = [row["asked"] for row in found.rows if row["asked"] is not None]
@@ -50,6 +61,21 @@ def draw_run(found: Evaluation, dataset: Dataset, title: str) -> dict[str, Found
         figures["class_extremes"] = _class_extremes(found, opened, budgets, dataset, title)
         figures["right_then_wrong"] = _right_then_wrong(found, opened, budgets, dataset, title)
     return figures
+
+
+def _of_combinations(rows: Sequence[Row], title: str) -> dict[str, Found]:
+    named = [{"run": "its operating points", **row} for row in rows]
+    few = not has_front(named)
+    found: dict[str, Found] = {
+        "accuracy_against_macs": plots.draw_accuracy_against_macs(rows, title)
+        if few
+        else draw_fronts(named, title)
+    }
+    try:
+        found["choices"] = draw_preferences(rows, title)
+    except UsageError as error:
+        found["choices"] = str(error)
+    return found
 
 
 def _drawn(title: str, draws: int) -> str:

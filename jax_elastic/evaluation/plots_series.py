@@ -9,7 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from jax_elastic.evaluation.figures import GREY, SMALL, Floats, Style, series_style
+from jax_elastic.evaluation.figures import (
+    GREY,
+    SMALL,
+    Floats,
+    Style,
+    series_style,
+    widen_top,
+)
 from jax_elastic.evaluation.rows import Row
 from jax_elastic.subnet import Subnet
 
@@ -146,6 +153,24 @@ def draw_intervals(axes: Axes, x: Floats, series: Series, measure: Measure = acc
 def draws_of(rows: Iterable[Row]) -> set[int]:
     """How often images were drawn, where gates are random."""
     return {row["draws"] for row in rows if row.get("draws")}
+
+
+def accuracy_axis(
+    axes: Axes, series: Sequence[Series], notes: Sequence[str] = (), gap: str = " "
+) -> None:
+    """Names an axis of accuracies in percent and, where some fail beside others, stretches it.
+
+    Args:
+      axes: its y axis.
+      series: what is drawn, with their 95 % intervals.
+      notes: stand in brackets behind the name.
+      gap: what parts them, e.g. a line's end.
+    """
+    top1 = np.concatenate([one.values("top1", 100) for one in series])
+    ends = [100 * end for s in series for row in s.rows for end in row.get("top1_ci95") or ()]
+    low, high = float(min(*top1, *ends)), float(max(*top1, *ends))
+    told = f",{gap}".join([*notes, *(["stretched scale"] if widen_top(axes, low, high) else [])])
+    axes.set_ylabel(f"top-1, %{gap}({told})" if told else "top-1, %")
 
 
 def finish(

@@ -7,6 +7,7 @@ banks are (m, C), or (L, m, C) in a stack of L equal blocks, and `count` is (m,)
 `norm.fold` then moves this bank only.
 """
 
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -36,8 +37,8 @@ def make_banks(
       The same trees, m copies of every leaf of these layers along the bank axis.
     """
 
-    def copies(name: str, leaf: Array) -> Array:
-        axis = _axis(name)
+    def copies(path: Path, leaf: Array) -> Array:
+        axis = _axis(path[-1])
         return jnp.repeat(jnp.expand_dims(leaf, axis), banks, axis)
 
     return _at_bn(copies, variables, where)
@@ -54,12 +55,40 @@ def bank(own: Mapping[str, PyTree], index: int | Array) -> dict[str, PyTree]:
       ValueError: a layer has no bank of that static index.
     """
 
-    def chosen(name: str, leaf: Array) -> Array:
-        axis = _axis(name)
-        _check(index, leaf.shape[axis])
-        return leaf[(..., index) if axis == -1 else (..., index, slice(None))]
+    def chosen(path: Path, leaf: Array) -> Array:
+        _check(index, leaf.shape[_axis(path[-1])])
+        return leaf[_at(path, index)]
 
     return _at_bn(chosen, own, lambda path: True)
+
+
+def fill_bank(
+    variables: Mapping[str, PyTree],
+    empty: Callable[[Path], int | None],
+    source: Callable[[Path], int | None],
+) -> dict[str, PyTree]:
+    """Puts another bank's parameters and statistics where a bank's statistics are not estimated.
+
+    What was estimated, if only once, is kept; in a stack of blocks each is looked at by itself.
+
+    Args:
+      variables: ``{"params", "stats"}`` of a network.
+      empty: which bank of the layer at a path is filled; None for none.
+      source: which one it is filled with; asked where `empty` gives one.
+    """
+
+    def filled(path: Path, leaf: Array) -> Array:
+        into, of = empty(path[:-1]), source(path[:-1])
+        if into is None or of is None:
+            return leaf
+        layer = functools.reduce(lambda tree, name: tree[name], path[:-1], variables["stats"])
+        missing = layer["count"][..., into] == 0
+        if _axis(path[-1]) == -2:
+            missing = missing[..., None]
+        there, here = leaf[_at(path, of)], leaf[_at(path, into)]
+        return jnp.asarray(leaf).at[_at(path, into)].set(jnp.where(missing, there, here))
+
+    return _at_bn(filled, variables, lambda path: True)
 
 
 def in_bank(moments: PyTree, index: int | Array, banks: int) -> PyTree:
@@ -95,17 +124,22 @@ def _axis(name: str) -> int:
     return -1 if name in WITHOUT_CHANNELS else -2
 
 
+def _at(path: Path, index: int | Array) -> tuple[Any, ...]:
+    """Where a bank is in the leaf at a path."""
+    return (..., index) if _axis(path[-1]) == -1 else (..., index, slice(None))
+
+
 def _at_bn(
-    rule: Callable[[str, Array], Array],
+    rule: Callable[[Path, Array], Array],
     variables: Mapping[str, PyTree],
     where: Callable[[Path], bool],
 ) -> dict[str, PyTree]:
-    """Applies a rule to the leaves of some BN layers; it is told the name of each."""
-    layers = {path for path in _bn_layers(variables.get("stats", {})) if where(path)}
+    """Applies a rule to the leaves of some BN layers; it is told the path of each."""
+    layers = {path for path in bn_layers(variables.get("stats", {})) if where(path)}
 
     def at(path: Any, leaf: Array) -> Array:
-        *layer, name = (key.key for key in path)
-        return rule(name, leaf) if tuple(layer) in layers else leaf
+        names = tuple(key.key for key in path)
+        return rule(names, leaf) if names[:-1] in layers else leaf
 
     return {
         collection: jax.tree_util.tree_map_with_path(at, tree)
@@ -113,10 +147,10 @@ def _at_bn(
     }
 
 
-def _bn_layers(stats: PyTree, path: Path = ()) -> Iterator[Path]:
+def bn_layers(stats: PyTree, path: Path = ()) -> Iterator[Path]:
     """The paths of all BN layers; only statistics tell them from a linear layer."""
     if is_bn(stats):
         yield path
     elif isinstance(stats, Mapping):
         for name, node in stats.items():
-            yield from _bn_layers(node, (*path, name))
+            yield from bn_layers(node, (*path, name))

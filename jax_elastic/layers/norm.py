@@ -4,14 +4,18 @@ A training step may run the same layer several times (one pass per sub-network).
 ``{mean, var, n}`` into the collection `moments`; passes are added like gradients, and one `fold`
 per step divides by `n` and applies the momentum once. So a layer that m passes share is updated
 once per step, and layers with banks (one set per scale or width) update the banks they used.
+`pool` makes the moments of many batches those of all their images, which a `fold` without momentum
+takes for the statistics.
 """
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 PyTree = Any
@@ -117,7 +121,7 @@ def fold(stats: PyTree, moments: PyTree, momentum: float = MOMENTUM) -> PyTree:
       stats: a tree whose BN nodes are ``{mean, var (..., C), count (...)}``; other leaves are kept.
       moments: the added moments of the step's passes, ``{mean, var, n}`` at the same places. n is
         of the shape of `count`, or of `mean` where passes differ in the channels that they have.
-      momentum: weight of the old value.
+      momentum: weight of the old value; 0 forgets it, whatever it was.
 
     Returns:
       `stats` with ``momentum * old + (1 - momentum) * moment / n`` and `count + 1` where n > 0;
@@ -134,7 +138,9 @@ def fold(stats: PyTree, moments: PyTree, momentum: float = MOMENTUM) -> PyTree:
 
     def update(old: Array, moment: Array) -> Array:
         passes = jnp.maximum(by_channel, 1)
-        new = momentum * old + (1 - momentum) * (moment / passes).astype(old.dtype)
+        new = (moment / passes).astype(old.dtype)
+        if momentum:
+            new = momentum * old + (1 - momentum) * new
         return jnp.where(by_channel > 0, new, old)
 
     return {
@@ -142,3 +148,42 @@ def fold(stats: PyTree, moments: PyTree, momentum: float = MOMENTUM) -> PyTree:
         "var": update(stats["var"], moments["var"]),
         "count": stats["count"] + seen.astype(stats["count"].dtype),
     }
+
+
+def pool(batches: Iterable[PyTree]) -> PyTree:
+    """The moments of several batches as those of all their images.
+
+    The variance is that within the batches and that between their means, so that it does not
+    matter which images came together. Nor does the order, but for the rounding of float64 sums.
+
+    Args:
+      batches: the moments ``{mean, var, n}`` of one pass over each batch, all of one size; n is 0
+        or 1. They are read one by one.
+
+    Returns:
+      The same trees of NumPy arrays, mean and var float64 times the n that they are divided by: as
+      added moments are.
+    """
+    add = functools.partial(jax.tree.map, np.add)
+    squares = (_by_layer(_squared, moments) for moments in batches)
+    return _by_layer(_centred, functools.reduce(add, squares))
+
+
+def _by_layer(rule: Any, moments: PyTree) -> PyTree:
+    """Applies a rule to the moments of each BN layer."""
+    if "n" in moments:
+        return rule(moments)
+    return {name: _by_layer(rule, node) for name, node in moments.items()}
+
+
+def _squared(own: PyTree) -> PyTree:
+    """A layer's moments with the mean square of what it saw in place of the variance."""
+    mean, var = (np.asarray(own[name], np.float64) for name in ("mean", "var"))
+    return {"mean": mean, "var": var + mean**2, "n": np.asarray(own["n"], np.int64)}
+
+
+def _centred(own: PyTree) -> PyTree:
+    """The inverse of `_squared`, of added moments."""
+    n = own["n"] if own["n"].ndim == own["mean"].ndim else own["n"][..., None]
+    var = own["var"] - own["mean"] ** 2 / np.maximum(n, 1)
+    return {**own, "var": np.maximum(var, 0)}

@@ -149,6 +149,11 @@ class Saves:
                 f"{'other classes' if 'class_names' in changed else 'other images or labels'}",
                 next_step="put it back as it was, or choose another --workdir",
             )
+        if "opt_state" not in meta["hashes"]:
+            raise UsageError(
+                f"checkpoint {meta['step']} holds weights alone: no run can go on from it",
+                next_step="start another run from these weights: --config.init_from=WORKDIR",
+            )
         span = self._spans[int(meta["phase"])]
         trainable, _ = partition(fresh.params, span.phase.trainable)
         opt_state = jax.eval_shape(make_optimizer(span).init, trainable)

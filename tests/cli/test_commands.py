@@ -198,6 +198,7 @@ def test_bad_input_is_one_line_that_names_it_and_exit_code_2(
         ("--budgets=", "is not a list of numbers"),
         ("--subnet=resolution:1,.7", "does not fit this network"),
         ("--split=dev", "unknown split 'dev'"),
+        ("--sample=2", "2 of 1 operating points cannot be sampled"),
     ],
 )
 def test_eval_refuses_what_the_network_does_not_have(

@@ -109,6 +109,14 @@ def test_points_along_one_axis_also_have_errors_against_macs(runs: Path) -> None
     assert {path.stem for path in (runs / "out").iterdir()} == {FIGURES[0], "error_against_macs"}
 
 
+def test_combinations_of_choices_also_have_their_fronts(runs: Path) -> None:
+    values = [(a, b) for a in (1, 2) for b in (1, 2)]
+    rows = [row(None, subnet=f"cut:{a},{b}", macs_mean=a * b * 1e6) for a, b in values]
+    write_json(runs / "cut" / "eval.json", "eval", rows)
+    assert compare(runs, "cut,base") == 0
+    assert {path.stem for path in (runs / "out").iterdir()} == {FIGURES[0], "fronts"}
+
+
 def test_networks_of_one_name_are_one_curve(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(runs, "base,large,nested", "--labels=thin,thin,nested", "--json=-") == 0
     rows = json.loads(capsys.readouterr().out)["rows"]

@@ -35,7 +35,8 @@ def test_statistics_of_a_fresh_network_are_refused_by_a_message_that_says_how_to
         check_statistics(SMALL, variables_with_counts(0), FULL)
     assert str(error.value) == (
         "operating point full uses BN statistics that were never estimated (segment stem); "
-        "finish its training (train.py on its workdir goes on), or train or recalibrate it at full"
+        "finish its training (train.py on its workdir goes on), or estimate them: "
+        "python -m jax_elastic recalibrate --workdir=WORKDIR --subnet=full --budget=0.6"
     )
 
 
@@ -83,7 +84,7 @@ def test_one_layer_without_statistics_is_enough_and_its_segment_is_named(place, 
 @pytest.mark.parametrize("counts,refused", [([2, 0, 2], True), ([2, 1, 2], False)])
 def test_a_segment_that_reads_a_whole_stack_needs_statistics_in_all_of_it(counts, refused):
     stack = Segment("stack", None, lambda variables: variables["stats"])
-    network = types.SimpleNamespace(check=lambda s: None, segments=lambda s: (stack,))
+    network = types.SimpleNamespace(budgets=(), check=lambda s: None, segments=lambda s: (stack,))
     variables = {"params": {}, "stats": {"bn": {"count": np.array(counts)}}}
     with pytest.raises(UsageError) if refused else contextlib.nullcontext():
         check_statistics(network, variables, FULL)

@@ -13,6 +13,7 @@ from warm import BACKBONE, SMALL, keys_of, shapes_of
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.family import Segment
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation import cost as cost_module
@@ -237,6 +238,31 @@ def test_equal_segments_are_walked_once_however_deep_the_network(monkeypatch, ne
     assert len(counted) == walks
     assert model.cost(FULL) == first
     assert len(counted) == walks
+
+
+def test_a_whole_space_is_counted_by_one_trace_for_each_segment_and_size(monkeypatch):
+    network = Resizable(ResNet((1, 1, 1), width=4), scales=(0.5, 0.75, 1.0), side=16)
+    traced = []
+    monkeypatch.setattr(cost_module, "count_jaxpr", lambda jaxpr: traced.append(jaxpr) or 1)
+    model = CostModel(network, (16, 16, 3))
+    for subnet in network.subnets:
+        model.cost(subnet)
+        model.params(subnet)
+    scales, stages = 3, 3
+    # The image's resize and the stem; then in each stage a stretch for each scale, and a resize
+    # from the only size that the stem hands on, or from each of the stage before.
+    assert len(traced) == 2 + 2 * scales + (stages - 1) * (scales**2 + scales)
+    assert len(network.subnets) == scales**stages
+
+
+def test_what_a_point_costs_does_not_depend_on_which_was_counted_before():
+    # At the point of all exits the first one hands on what the next increment reads.
+    network = families.SMALL["exits"]
+    points = (*network.subnets, *network.further)
+    forwards, backwards = CostModel(network, SHAPE), CostModel(network, SHAPE)
+    found = [forwards.cost(point) for point in points]
+    assert found == [backwards.cost(point) for point in reversed(points)][::-1]
+    assert found[-1].full > found[-2].full
 
 
 @pytest.mark.parametrize("method", ["cost", "params"])

@@ -9,7 +9,7 @@ import warm
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.plain import Plain
-from jax_elastic.layers.banks import bank, in_bank, make_banks
+from jax_elastic.layers.banks import bank, fill_bank, in_bank, make_banks
 from jax_elastic.layers.norm import BatchNorm, complete_moments, fold
 
 # A stack of two blocks, a first block alone, and a stem.
@@ -171,3 +171,19 @@ def test_a_bank_that_is_not_there_is_refused(index):
         bank(make_banks(plain(), BANKS), index)
     with pytest.raises(ValueError, match=f"bank {index} is not one of 3"):
         in_bank({"n": jnp.int32(1)}, index, BANKS)
+
+
+def test_a_bank_is_filled_where_its_count_is_zero_block_by_block():
+    variables = with_unequal_banks()
+    path = ("stage1", "blocks", "bn1")
+    layer = variables["stats"]["stage1"]["blocks"]["bn1"]
+    layer["count"] = jnp.array([[0, 5, 5], [4, 5, 5]])  # (blocks, banks)
+    filled = fill_bank(variables, lambda at: 0 if at == path else None, lambda at: 2)
+    for tree, name in (("params", "scale"), ("params", "bias"), ("stats", "mean")):
+        before, after = (v[tree]["stage1"]["blocks"]["bn1"][name] for v in (variables, filled))
+        np.testing.assert_array_equal(after[0, 0], before[0, 2])
+        np.testing.assert_array_equal(after[1], before[1])
+        np.testing.assert_array_equal(after[:, 1:], before[:, 1:])
+    after = filled["stats"]["stage1"]["blocks"]["bn1"]["count"]
+    np.testing.assert_array_equal(after, [[5, 5, 5], [4, 5, 5]])
+    chex.assert_trees_all_equal(filled["stats"]["stem"], variables["stats"]["stem"])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_elastic.layers.norm import EPSILON, MOMENTUM, BatchNorm, complete_moments, fold
+from jax_elastic.layers.norm import EPSILON, MOMENTUM, BatchNorm, complete_moments, fold, pool
 
 
 def images(seed=0, channels=3):
@@ -243,3 +243,31 @@ class BatchNormVariantsTest(chex.TestCase):
         # Epsilon is 1e-5 of a variance of 1 or more, the rest are roundings.
         np.testing.assert_allclose(out.mean((0, 1, 2)), variables["params"]["bias"], atol=1e-4)
         np.testing.assert_allclose(out.std((0, 1, 2)), variables["params"]["scale"], rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4], ids="batches of {}".format)
+def test_pooled_moments_are_those_of_all_images_whatever_the_batches(size):
+    layer, variables = make()
+    x = np.asarray(images(), np.float64)
+    batches = [x[start : start + size] for start in range(0, len(x), size)]
+    pooled = pool(train(layer, variables, jnp.asarray(batch))[1] for batch in batches)
+    assert pooled["n"] == len(batches)
+    # Each batch's moments are float32.
+    np.testing.assert_allclose(pooled["mean"] / pooled["n"], x.mean((0, 1, 2)), 1e-5)
+    np.testing.assert_allclose(pooled["var"] / pooled["n"], x.var((0, 1, 2)), 1e-5)
+
+
+def test_pooled_moments_of_a_bank_that_no_batch_reached_are_zero():
+    layer, variables = make(2)
+    pooled = pool(train(layer, variables, images(i), 1)[1] for i in range(3))
+    np.testing.assert_array_equal(pooled["n"], [0, 3])
+    assert not pooled["mean"][0].any() and not pooled["var"][0].any()
+
+
+def test_without_momentum_a_fold_forgets_even_what_is_not_finite():
+    layer, variables = make()
+    moments = train(layer, variables, images())[1]
+    broken = {**variables["stats"], "mean": jnp.full(3, jnp.nan), "var": jnp.full(3, jnp.inf)}
+    found = fold(broken, moments, momentum=0)
+    np.testing.assert_array_equal(found["mean"], moments["mean"])
+    np.testing.assert_array_equal(found["var"], moments["var"])

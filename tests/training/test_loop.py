@@ -227,6 +227,7 @@ def test_several_draws_in_an_order_of_their_own_may_share_a_dispatch(whole_toy, 
     assert tree_hash(state) == tree_hash(whole_toy.state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 4])
 def test_steps_per_dispatch_change_no_bit_of_a_urnet(whole, tmp_path, steps):
     experiment = urnet(steps_per_dispatch=steps, runtime=Runtime(log_every=100))
@@ -315,6 +316,7 @@ def wide_run(workdir, devices):
         return len(state.step.devices()), values(state.variables)
 
 
+@pytest.mark.slow
 def test_one_and_eight_devices_train_the_same_network_in_float64(tmp_path):
     (one, expected), (eight, found) = (wide_run(tmp_path / str(n), n) for n in (1, 8))
     assert (one, eight) == (1, 8)

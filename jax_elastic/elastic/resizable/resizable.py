@@ -236,6 +236,15 @@ class Resizable(Static):
             found.append(Segment(f"stage{i}{bank}", code, stretch))
         return tuple(found)
 
+    def bank_at(self, subnet: Subnet, path: tuple[str, ...]) -> int | None:
+        """See `WithBanks`: that of the scale that determines the map which the layer sees."""
+        holding = (
+            stretch.bank
+            for _, stretch in self.stretches(subnet)
+            if any(part.holds(path) for part in stretch.parts)
+        )
+        return next(holding, None)
+
     def _init(self, key: Array, images: Array) -> Any:
         size, height, width, channels = images.shape
         if max(height, width) > self.side:

@@ -1,0 +1,206 @@
+"""Figures of networks whose operating points are combinations of choices, one for each place."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.accuracy import draws_interval
+from jax_elastic.evaluation.figures import (
+    GREY,
+    Floats,
+    label_points,
+    new_figure,
+    new_panels,
+    series_style,
+)
+from jax_elastic.evaluation.plots_series import (
+    Series,
+    accuracy_axis,
+    draw_intervals,
+    finish,
+    look,
+    series_of,
+)
+from jax_elastic.evaluation.rows import Row
+from jax_elastic.evaluation.tables import count_unit
+from jax_elastic.subnet import Subnet
+
+MORE = "evaluate more of its operating points, for example --sample=60"
+
+
+def is_combination(row: Row) -> bool:
+    """Whether a row's operating point takes several numbers, and no budget is asked or implied."""
+    free = row.get("asked") is None and row.get("achieved") is None
+    return free and len(Subnet.parse(row["subnet"]).value) > 1
+
+
+def has_front(rows: Sequence[Row]) -> bool:
+    """Whether some run of `join_runs` has combinations beside the two ends of its space."""
+    return any(_is_cloud(series) for series in series_of(rows))
+
+
+def on_front(rows: Sequence[Row]) -> list[bool]:
+    """Which rows are Pareto-optimal: none is as accurate for fewer MACs, or better for as many.
+
+    Of equals in both all are.
+    """
+    best = -np.inf
+    found = [False] * len(rows)
+    costs: dict[float, list[int]] = {}
+    for i, row in enumerate(rows):
+        costs.setdefault(row["macs_mean"], []).append(i)
+    for cost in sorted(costs):
+        top = max(rows[i]["top1"] for i in costs[cost])
+        if top > best:
+            best = top
+            for i in costs[cost]:
+                found[i] = rows[i]["top1"] == top
+    return found
+
+
+def draw_fronts(rows: Sequence[Row], title: str) -> Figure:
+    """Top-1 (percent) of every operating point against MACs, with each run's Pareto front joined.
+
+    The front is marked and has the 95 % intervals; all other points are small. It is found on the
+    very images that are drawn, so it flatters whoever has more points. Runs without combinations
+    are drawn with all their points.
+
+    Args:
+      rows: of `join_runs`, see `has_front`.
+      title: stands above the axes.
+
+    Raises:
+      UsageError: no run has more points than two.
+
+    References:
+      Resizable networks, figures 2 and 4.
+    """
+    every = series_of(rows)
+    if not any(_is_cloud(series) for series in every):
+        raise UsageError("this takes more than two combinations of choices", next_step=MORE)
+    figure, axes = new_figure(4.3, title)
+    size, unit = count_unit(max(row["macs_mean"] for row in rows))
+    drawn, labels = [], []
+    for one in every:
+        front = _front(one) if _is_cloud(one) else one.by("macs_mean")
+        if _is_cloud(one):
+            style: dict[str, Any] = {**look(one), "linestyle": "", "markersize": 2.5, "alpha": 0.4}
+            axes.plot(one.values("macs_mean", 1 / size), one.values("top1", 100), **style)
+            if len(every) == 1:
+                labels = _labelled(front, size)
+        macs = front.values("macs_mean", 1 / size)
+        draw_intervals(axes, macs, front)
+        joined = {"linestyle": one.style.line} if _is_cloud(one) else {}
+        axes.plot(macs, front.values("top1", 100), **{**look(front), **joined})
+        drawn.append(front)
+    axes.set_xlabel(f"MACs per image{unit and f', {unit}'}")
+    accuracy_axis(axes, every, ["line: Pareto front", "bar: 95 % interval"], "\n")
+    finish(figure, [axes], drawn)
+    label_points(axes, labels)
+    return figure
+
+
+def draw_preferences(rows: Sequence[Row], title: str) -> Figure:
+    """What each choice at each place is worth: two panels with a line for each place.
+
+    Above, the mean top-1 (percent) over all points that have the choice, with its 95 % t-interval
+    over these points; below, in which share of the Pareto-optimal points it stands, beside its
+    share of all points, which is what it would be if the front did not care.
+
+    Args:
+      rows: one network's, see `is_combination`.
+      title: stands above the panels.
+
+    Raises:
+      UsageError: a choice stands in fewer than two points, or nowhere is there a choice.
+
+    References:
+      Resizable networks, figure 3.
+    """
+    points = [(Subnet.parse(row["subnet"]), row) for row in rows if is_combination(row)]
+    _check_preferences([point for point, _ in points])
+    best = np.array(on_front([row for _, row in points]))
+    values = np.array([point.value for point, _ in points], float)
+    top1 = np.array([row["top1"] for _, row in points], float)
+    figure, panels = new_panels(6.0, 2)
+    panels[0].set_title(title, fontsize=11, loc="left")
+    axis = points[0][0].axis
+    drawn = []
+    for place in range(values.shape[1]):
+        found = [
+            {"subnet": str(Subnet(axis, (value,))), **_worth(top1, values[:, place] == value, best)}
+            for value in np.unique(values[:, place])
+        ]
+        one = Series(f"{axis}, number {place + 1}", series_style(place), tuple(found))
+        drawn.append(one)
+        _draw_choices(panels, one)
+    panels[0].set_ylabel("mean top-1, %\n(bar: 95 % interval over points)")
+    panels[1].set_ylabel(
+        f"share of the {best.sum()} Pareto points, %\n(grey: of all {len(points)})"
+    )
+    panels[1].set_xlabel(f"{axis}, chosen at one place")
+    finish(figure, panels, drawn)
+    figure.align_ylabels(panels)
+    return figure
+
+
+def _is_cloud(series: Series) -> bool:
+    return len(series.rows) > 2 and all(map(is_combination, series.rows))
+
+
+def _front(series: Series) -> Series:
+    kept = [row for row, best in zip(series.rows, on_front(series.rows), strict=True) if best]
+    return replace(series, rows=tuple(kept)).by("macs_mean")
+
+
+def _labelled(front: Series, size: float) -> list[tuple[float, float, str]]:
+    """The ends of a front with the numbers of their operating points."""
+    ends = front.rows[:1] + front.rows[1:][-1:]
+    return [
+        (row["macs_mean"] / size, 100 * row["top1"], row["subnet"].partition(":")[2])
+        for row in ends
+    ]
+
+
+def _worth(top1: Floats, there: Any, best: Any) -> dict[str, Any]:
+    """What the points of a choice come to; `there` and `best` are bool (points,)."""
+    return {
+        "top1": float(top1[there].mean()),
+        "top1_ci95": draws_interval(top1[there]),
+        "share": float(there[best].mean()),
+        "expected": float(there.mean()),
+    }
+
+
+def _draw_choices(panels: Sequence[Axes], series: Series) -> None:
+    value = np.array([Subnet.parse(row["subnet"]).value[0] for row in series.rows], float)
+    style = look(series)
+    draw_intervals(panels[0], value, series)
+    panels[0].plot(value, series.values("top1", 100), **style)
+    panels[1].plot(value, series.values("expected", 100), color=GREY, linewidth=0.8, linestyle=":")
+    panels[1].plot(value, series.values("share", 100), **style)
+
+
+def _check_preferences(points: Sequence[Subnet]) -> None:
+    kinds = {(point.axis, len(point.value)) for point in points}
+    if len(kinds) != 1:
+        raise UsageError("this takes operating points that are combinations of choices", "one axis")
+    counts = [
+        {value: places.count(value) for value in places}
+        for places in zip(*(point.value for point in points), strict=True)
+    ]
+    for place, of_place in enumerate(counts, 1):
+        for value, count in of_place.items():
+            if count < 2:
+                raise UsageError(
+                    f"only one point has {value:g} as number {place} of {points[0].axis}",
+                    "two or more of each choice",
+                    MORE,
+                )
+    if all(len(of_place) == 1 for of_place in counts):
+        raise UsageError("all operating points are the same", next_step=MORE)

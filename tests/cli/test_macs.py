@@ -1,0 +1,112 @@
+"""`macs` on a network with more operating points than anyone reads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jax_elastic.cli import run
+from jax_elastic.cli.flags import read_config
+from jax_elastic.elastic.resizable.resizable import Resizable
+from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.subnet import Subnet
+from jax_elastic.training.experiment import to_config
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+
+def get_config(variant):
+    network = {
+        "family": "resizable",
+        "backbone": {"stage_sizes": (1, 1, 1, 1), "width": 4},
+        "scales": (0.5, 0.75, 1.0),
+        "side": 16,
+    }
+    phase = {"name": "train", "objective": "fair", "epochs": 1.0, "batch_size": 32}
+    phase["learning_rate"] = 0.1
+    return ConfigDict(
+        {"schema": 1, "seed": 0, "data": {"name": "digits"}, "network": network, "phases": (phase,)}
+    )
+"""
+ENDS = ["resolution:0.5,0.5,0.5,0.5", "resolution:1,1,1,1"]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A network with 81 operating points."""
+    path = tmp_path / "small.py"
+    path.write_text(CONFIG)
+    return path
+
+
+def rows_of(printed: str) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(printed)["rows"]
+    return rows
+
+
+def test_of_many_points_the_ends_are_counted_and_those_asked_for_in_any_spelling(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = "--subnet=resolution:1.0, .75,0.50,1;resolution:1,1,1,1"
+    assert run(["macs", f"--config={config}", asked, "--json=-"]) == 0
+
+    rows = rows_of(capsys.readouterr().out)
+    assert [row["subnet"] for row in rows] == [*ENDS, "resolution:1,0.75,0.5,1"]
+    assert rows[0]["macs"] < rows[2]["macs"] < rows[1]["macs"]
+
+
+def test_all_points_are_counted_where_that_is_asked_for(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = config.with_name("rows.json")
+    assert run(["macs", f"--config={config}", "--all", f"--json={path}"]) == 0
+
+    rows = rows_of(path.read_text())
+    experiment, _ = read_config([f"--config={config}"], "")
+    network = experiment.network
+    assert isinstance(network, Resizable)
+    assert [row["subnet"] for row in rows] == [str(subnet) for subnet in network.subnets]
+    model = CostModel(network, experiment.data.image_shape)
+    one = Subnet("resolution", (1, 0.75, 0.5, 1))
+    (row,) = (row for row in rows if row["subnet"] == str(one))
+    assert row["macs"] == model.cost(one).full
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in printed] == ["subnet", *(row["subnet"] for row in rows)]
+
+
+def test_the_network_of_a_run_is_counted_by_its_workdir(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment, _ = read_config([f"--config={config}"], "")
+    (config.parent / "config.json").write_text(json.dumps(to_config(experiment)))
+
+    assert run(["macs", f"--workdir={config.parent}", "--json=-"]) == 0
+
+    assert [row["subnet"] for row in rows_of(capsys.readouterr().out)] == ENDS
+
+
+@pytest.mark.parametrize("flag", ["--config=x.py", "--config.seed=1"])
+def test_a_config_beside_a_workdir_is_refused(
+    flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["macs", f"--workdir={tmp_path}", flag]) == 2
+
+    assert f"--workdir={tmp_path} and {flag} both tell a network" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("subnet", "told"),
+    [
+        ("resolution:1,0.8,1,1", "with each v from {0.5, 0.75, 1}"),
+        ("resolution:1,1,1", "it takes resolution:v,v,v,v"),
+        ("width:1", "it takes resolution:v,v,v,v"),
+    ],
+)
+def test_a_point_that_the_network_does_not_have_is_refused_also_beside_all(
+    subnet: str, told: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["macs", f"--config={config}", "--all", f"--subnet={subnet}"]) == 2
+
+    assert told in capsys.readouterr().err

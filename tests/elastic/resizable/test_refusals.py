@@ -1,0 +1,32 @@
+"""What a resizable network refuses: scales, stages and maps that it does not have."""
+
+import families
+import pytest
+
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.elastic.resizable.resizable import Resizable
+from jax_elastic.errors import UsageError
+from jax_elastic.subnet import Subnet
+
+NET = families.SMALL["resizable"]
+
+
+@pytest.mark.parametrize(
+    ("point", "message"),
+    [
+        ("resolution:0.7,1", r"0.7,1 does not fit .* resolution:v,v with each v from \{0.5, 1\}"),
+        ("resolution:1", r"resolution:1 does not fit .* it takes resolution:v,v"),
+        ("resolution:1,1,1", r"resolution:1,1,1 does not fit .* it takes resolution:v,v"),
+        ("width:1", r"width:1 does not fit .* it takes resolution:v,v"),
+    ],
+)
+@pytest.mark.parametrize("door", [NET.check, NET.segments], ids=["check", "segments"])
+def test_another_scale_or_number_of_stages_is_no_point_of_the_network(door, point, message):
+    with pytest.raises(UsageError, match=message):
+        door(Subnet.parse(point))
+
+
+def test_a_scale_that_leaves_a_stage_without_a_map_is_refused_when_the_network_is_made():
+    # Stages of 4 and 2 pixels.
+    with pytest.raises(UsageError, match=r"scale 0.3 leaves no map of one that is 2 pixels wide"):
+        Resizable(ResNet((1, 1), width=4), scales=(0.3, 1.0), side=4)
