@@ -142,8 +142,8 @@ def test_a_resizable_network_at_its_fullest_costs_what_its_backbone_does(name, m
         ("resnet50,shared_bn", ["backbone.stage_sizes=(1,2,1,1)"]),
         ("mobilenet_v1,input_only", ["backbone.stage_sizes=(1,2,2,2,2)"]),
         ("mobilenet_v2,plain", []),
-        ("shufflenet_v2,naive", ["backbone.stage_sizes=(1,2,1)"]),
-        ("resizablenet", ["backbone.units=('33','5','7','X')"]),
+        ("shufflenet_v2,individual", ["backbone.stage_sizes=(1,2,1)"]),
+        ("resizablenet,plain", ["backbone.units=('33','5','7','X')"]),
     ],
 )
 def test_the_resizable_networks_of_large_images_take_a_step_on_fake_ones(variant, changes):
