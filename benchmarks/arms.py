@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,13 @@ from benchmarks.corruption import CORRUPTIONS
 from benchmarks.provenance import Facts, facts
 from jax_elastic.cli.flags import read_config
 from jax_elastic.data.datasets import load
+from jax_elastic.elastic.borrow import borrow_banks
+from jax_elastic.elastic.family import Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.evaluate import RANDOM_DRAWS, Evaluator
 from jax_elastic.files import replace_file
+from jax_elastic.inference.recalibrate import recalibrate
+from jax_elastic.subnet import Subnet
 from jax_elastic.training.experiment import Experiment, to_config
 from jax_elastic.training.loop import train
 from jax_elastic.training.metrics import MetricsFile
@@ -46,6 +50,11 @@ class Arm:
         network of `config` is then only evaluated.
       budgets: asked of it; empty where it takes none.
       images: `clean`, or a name in `CORRUPTIONS`.
+      subnets: operating points as text; empty for those that the network shows.
+      bank_of: the one whose BN layers stand for those that were never trained, which is unsafe;
+        empty: none does. See `borrow_banks`.
+      recalibrated: whether the BN statistics of each operating point are estimated anew, from the
+        training images.
     """
 
     config: str
@@ -53,6 +62,9 @@ class Arm:
     trained_as: str | None = None
     budgets: tuple[float, ...] = ()
     images: str = "clean"
+    subnets: tuple[str, ...] = ()
+    bank_of: str = ""
+    recalibrated: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +75,21 @@ class Found:
       budgets: asked; (None,) where it takes none.
       values: measure -> (seeds, budgets, images): `top1`; `usage`, share of the blocks that
         opened (1 where nothing can be skipped); `macs`. Means over the draws where gates are
-        random.
+        random. Where the arm has several operating points, these stand in place of the budgets.
+      subnets: those of the arm.
     """
 
     budgets: tuple[float | None, ...]
     values: Values
+    subnets: tuple[str, ...] = ()
 
     def at(self, measure: str, budget: float | None = None) -> Floats:
         """(seeds, images) of a measure at a budget."""
         return self.values[measure][:, self.budgets.index(budget)]
+
+    def of(self, measure: str, subnet: str) -> Floats:
+        """(seeds, images) of a measure at one of the arm's operating points."""
+        return self.values[measure][:, self.subnets.index(subnet)]
 
 
 class Runner:
@@ -103,7 +121,7 @@ class Runner:
         """
         parts = [self._seed(arm, seed) for seed in range(seeds)]
         values = {name: np.stack([part[name] for part in parts]) for name in MEASURES}
-        return Found(arm.budgets or (None,), values)
+        return Found(arm.budgets or (None,), values, arm.subnets)
 
     def _seed(self, arm: Arm, seed: int) -> Values:
         workdir = self._train(arm.trained_as or arm.config, seed, arm.start)
@@ -136,6 +154,9 @@ class Runner:
                 "variables": _read_done(workdir)["hash"],
                 "budgets": arm.budgets,
                 "images": arm.images,
+                "subnets": arm.subnets,
+                "bank_of": arm.bank_of,
+                "recalibrated": arm.recalibrated,
                 "draws": RANDOM_DRAWS,
             }
         )
@@ -157,11 +178,33 @@ def evaluate(arm: Arm, experiment: Experiment, workdir: Path) -> Values:
     dataset = load(experiment.data, "test")
     if arm.images != "clean":
         dataset = CORRUPTIONS[arm.images](dataset)
-    budgets = arm.budgets or None
-    found = Evaluator(experiment.network, dataset, experiment.data, budgets=budgets)(variables)
-    everything = np.ones(len(dataset))
-    usage = [everything if opened is None else opened.mean(1) for opened in found.opened]
-    return {"top1": np.stack(found.top1), "usage": np.stack(usage), "macs": np.stack(found.macs)}
+    everything, parts = np.ones(len(dataset)), []
+    for subnets, prepared in _prepared(arm, experiment, variables):
+        evaluator = Evaluator(experiment.network, dataset, experiment.data, subnets, arm.budgets)
+        found = evaluator(prepared)
+        usage = [everything if opened is None else opened.mean(1) for opened in found.opened]
+        parts.append({"top1": found.top1, "usage": usage, "macs": found.macs})
+    return {name: np.concatenate([part[name] for part in parts]) for name in MEASURES}
+
+
+def _prepared(
+    arm: Arm, experiment: Experiment, variables: Variables
+) -> Iterator[tuple[tuple[Subnet, ...], Variables]]:
+    """Operating points that share their variables, with these."""
+    network, subnets = experiment.network, tuple(Subnet.parse(text) for text in arm.subnets)
+    if arm.bank_of:
+        variables = borrow_banks(network, variables, Subnet.parse(arm.bank_of), subnets)
+    if not arm.recalibrated:
+        yield subnets, variables
+        return
+    images = load(experiment.data, "train").images
+    for subnet in subnets:
+        # Points share banks, so each has what is estimated for it alone; from all images at once,
+        # which no batch size has a part in.
+        estimated = recalibrate(
+            network, variables, subnet, images, data=experiment.data, batch_size=len(images)
+        )
+        yield (subnet,), estimated
 
 
 def read(config: str, seed: int, origin: Path | None = None) -> Experiment:

@@ -68,8 +68,9 @@ def test_a_fresh_network_of_any_family_runs_at_the_recalibrated_point(name):
     assert any(mask.any() for mask in read.values())
     for path, mask in read.items():
         np.testing.assert_array_equal(after[path][~mask], before[path][~mask])
-        # What was 0 and 1 is neither any more.
-        assert (after[path][mask] != before[path][mask]).all(), path
+        # Counts of 0 and variances of 1 are neither any more; channels that only pad keep mean 0.
+        changed = after[path][mask] != before[path][mask]
+        assert changed.any() if mask.any() and "mean" in path else changed.all(), path
 
 
 def test_banks_of_other_scales_keep_every_bit(low):
