@@ -47,7 +47,7 @@ class Training:
 
 def individual(point: Subnet) -> Training:
     """The training of one operating point and no other."""
-    return Training(dataclasses.replace(RESIZABLE, alone=point.value), "alone")
+    return Training(dataclasses.replace(RESIZABLE, target=point.value), "target")
 
 
 TRAININGS: dict[str, Training] = {

@@ -8,6 +8,7 @@ import warm
 from toy import Toy
 
 from jax_elastic.backbones.isresnext import ISResNeXt as ISArchitecture
+from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
 from jax_elastic.backbones.msdnet import MSDNet
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.backbones.resnext import ResNeXt
@@ -39,17 +40,20 @@ SMALL = {
     "isresnext": ISResNeXt(ISArchitecture((1, 2), 8, 4, 2, 2, classes=(5,))),
     "resizable": Resizable(ResNet((2, 3), width=4, classes=5), scales=(0.5, 1.0), side=12),
 }
-# Bottlenecks have projections, whose statistics a closed block still reads; and one family that
-# the package has never seen.
+# A chain of depthwise convolutions. Bottlenecks have projections, whose statistics a closed block
+# still reads; and one family that the package has never seen.
 BOTTLENECKS = ResNet((1, 3), width=8, classes=5, block="bottleneck", stem="imagenet")
 ALL = {
     **SMALL,
     "resnext": Plain(RESNEXT),
+    "mobilenet": Plain(MobileNetV1((1, 3), width=2, classes=5, stem="cifar")),
     "shallow": Exits(ShallowResNeXt(RESNEXT, (1, 3))),
     "urnet-bottlenecks": URNet(BOTTLENECKS, reduction=1),
     "toy": Toy(),
 }
 
+# Networks whose depthwise convolutions are, on a CPU, sums of shifted maps, which are not counted.
+SHIFTED = ("mobilenet",)
 # Networks whose fast convolutions multiply zeros that the reference form leaves out.
 WITH_ZEROS = ("resnext", "iresnext", "isresnext", "shallow")
 # Networks in which no point reads all: each has BN layers of its own.

@@ -6,10 +6,13 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jax_elastic.cli.flags import read_config
+from jax_elastic.elastic.family import When
 from jax_elastic.elastic.urnet.variants import VARIANTS
+from jax_elastic.subnet import Subnet
 from jax_elastic.training.experiment import from_config, to_config
 
 FILES = sorted(Path("configs").glob("*.py"))
@@ -22,6 +25,8 @@ def anytime_kinds(widths: Iterable[int], blocks: Iterable[int] = ()) -> tuple[st
 
 
 KINDS = tuple(VARIANTS)
+RESIZABLE = ("rs", "naive", "shared_bn", "individual", "plain", "input_only")
+RESIZED = ("resnet50", "mobilenet_v1", "mobilenet_v2", "shufflenet_v2", "resizablenet")
 OWN_OR_SHARED = ("own_bn", "shared_bn")
 # Of each file products of words; several where not all words go together.
 WORDS = {
@@ -41,6 +46,9 @@ WORDS = {
     "msdnet_cifar10": [[]],
     "msdnet_cifar100": [[]],
     "msdnet_imagenet": [[]],
+    "resizable_cifar10": [[RESIZED, RESIZABLE]],
+    "resizable_digits": [[("digits", "hard"), RESIZABLE]],
+    "resizable_imagenet": [[RESIZED, RESIZABLE]],
     "resnet_cifar10": [[("32", "20", "56", "110"), ("he2016", "anytime")]],
     "resnext_cifar10": [[("29", "65")]],
     "urnet_digits": [[("digits", "hard"), KINDS]],
@@ -96,3 +104,44 @@ def test_the_papers_settings_stand_in_the_cifar_config() -> None:
     assert {(p.learning_rate, p.final_learning_rate, p.batch_size) for p in (gates, joint)} == {
         (1e-3, 1e-5, 256)
     }
+
+
+# Epochs, batch, rate at the start, decay and smoothing of a network for one point (R5).
+@pytest.mark.parametrize(
+    "name,expected",
+    [
+        ("resnet50", (100, 512, 0.2, 1e-4, 0)),
+        ("mobilenet_v1", (240, 1024, 0.5, 4e-5, 0)),
+        ("mobilenet_v2", (240, 1024, 0.5, 4e-5, 0)),
+        ("shufflenet_v2", (240, 1024, 0.5, 4e-5, 0)),
+        ("resizablenet", (240, 1024, 0.5, 3e-5, 0.1)),
+    ],
+)
+def test_resizable_networks_train_twice_as_long_as_those_for_one_point(name, expected) -> None:
+    config = "--config=configs/resizable_imagenet.py"
+    one, every = (read_config([f"{config}:{name},{kind}"], "")[0] for kind in ("plain", "rs"))
+
+    (alone,), (phase,) = one.phases, every.phases
+    assert phase.epochs == 2 * alone.epochs
+    assert phase.milestones == tuple(2 * epoch for epoch in alone.milestones)
+    assert expected == (
+        *(alone.epochs, alone.batch_size, alone.learning_rate),
+        *(alone.weight_decay, alone.label_smoothing),
+    )
+
+
+@pytest.mark.parametrize("kind", ["individual", "plain"])
+def test_a_network_for_one_point_trains_and_shows_that_one(kind: str) -> None:
+    experiment, _ = read_config([f"--config=configs/resizable_digits.py:{kind}"], "")
+
+    network, (phase,) = experiment.network, experiment.phases
+    draws = network.draws(np.random.default_rng(0), When(0, 0, "", 0, 0, 1, phase.objective))
+    assert tuple(draw.subnet for draw in draws) == network.shown == (network.subnets.fullest,)
+
+
+def test_the_point_that_is_trained_alone_is_chosen_on_the_command_line() -> None:
+    target = "--config.network.target=0.5,0.75,1.0"
+
+    experiment, _ = read_config(["--config=configs/resizable_digits.py:individual", target], "")
+
+    assert experiment.network.shown == (Subnet("resolution", (0.5, 0.75, 1)),)

@@ -112,3 +112,42 @@ def test_the_anytime_networks_of_large_images_take_a_step_on_fake_ones(config, c
     experiment, _ = read_config([f"--config=configs/{config}", *flags], "")
 
     take_steps(experiment, side=32)
+
+
+# docs/choices.md B4, N3 to N6.
+@pytest.mark.parametrize(
+    "name,macs",
+    [
+        ("resnet50", 4_089_184_256),
+        ("mobilenet_v1", 568_740_352),
+        ("mobilenet_v2", 300_774_272),
+        ("shufflenet_v2", 298_970_656),
+        ("resizablenet", 360_050_704),
+    ],
+)
+def test_a_resizable_network_at_its_fullest_costs_what_its_backbone_does(name, macs):
+    experiment, _ = read_config([f"--config=configs/resizable_imagenet.py:{name}"], "")
+
+    network = experiment.network
+    cost = CostModel(network, experiment.data.image_shape).cost(network.subnets.fullest)
+
+    assert cost.full == macs
+
+
+# Two scales and fewer blocks than in the paper, because compiling them is what takes the time.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "variant,changes",
+    [
+        ("resnet50,shared_bn", ["backbone.stage_sizes=(1,2,1,1)"]),
+        ("mobilenet_v1,input_only", ["backbone.stage_sizes=(1,2,2,2,2)"]),
+        ("mobilenet_v2,plain", []),
+        ("shufflenet_v2,individual", ["backbone.stage_sizes=(1,2,1)"]),
+        ("resizablenet,plain", ["backbone.units=('33','5','7','X')"]),
+    ],
+)
+def test_the_resizable_networks_of_large_images_take_a_step_on_fake_ones(variant, changes):
+    flags = [f"--config.network.{change}" for change in ("scales=0.5,1.0", "side=64", *changes)]
+    experiment, _ = read_config([f"--config=configs/resizable_imagenet.py:{variant}", *flags], "")
+
+    take_steps(experiment, side=64)

@@ -146,6 +146,10 @@ class Toy:
     random = False
 
     @property
+    def shown(self):
+        return self.subnets.shown()
+
+    @property
     def classes(self):
         return (CLASSES, self.coarse) if self.coarse else (CLASSES,)
 

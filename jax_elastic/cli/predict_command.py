@@ -83,7 +83,9 @@ def _define(values: flags.FlagValues) -> None:
         "the share of the blocks to spend, for networks that take one",
         flag_values=values,
     )
-    flags.DEFINE_string("subnet", "", "operating point; the fullest by default", flag_values=values)
+    flags.DEFINE_string(
+        "subnet", "", "operating point; by default the fullest that eval shows", flag_values=values
+    )
     flags.DEFINE_string(
         "engine",
         "masked",
@@ -98,7 +100,7 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _one_subnet(text: str, network: Family) -> Subnet:
-    subnets = parse_subnets(text) or [network.subnets.fullest]
+    subnets = parse_subnets(text) or [network.shown[-1]]
     if len(subnets) > 1:
         raise UsageError(f"--subnet={text} names {len(subnets)} operating points", "one")
     network.check(subnets[0])

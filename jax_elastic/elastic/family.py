@@ -181,6 +181,14 @@ class Family(Protocol):
         ...
 
     @property
+    def shown(self) -> tuple[Subnet, ...]:
+        """What a report of accuracy shows by default: what is to be served, the fullest last.
+
+        Where all of `subnets` is, `Space.shown`.
+        """
+        ...
+
+    @property
     def further(self) -> tuple[Subnet, ...]:
         """Points outside of `subnets` that a count shows, too; usually empty."""
         ...

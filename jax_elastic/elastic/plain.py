@@ -10,8 +10,13 @@ import flax.linen as nn
 import numpy as np
 
 from jax_elastic.backbones.blocks import ResidualBlock
+from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
+from jax_elastic.backbones.mobilenet_v2 import MobileNetV2
+from jax_elastic.backbones.parts import Part
+from jax_elastic.backbones.resizablenet import ResizableNet
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.backbones.resnext import ResNeXt
+from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.elastic.family import (
     Array,
     Aux,
@@ -71,16 +76,35 @@ class HeadCode:
 
 
 @dataclasses.dataclass(frozen=True)
+class PartCode:
+    """A part of a chain: ``image`` or ``x`` -> ``x``, or ``logits`` where it is the last."""
+
+    part: Part
+    last: bool
+    dtype: DType
+
+    def open(self, own: PyTree, carry: Carry) -> Carry:
+        """See `Code`."""
+        rest = {name: array for name, array in carry.items() if name not in ("image", "x")}
+        x = carry["x"] if "x" in carry else carry["image"].astype(self.dtype)
+        out, _ = self.part.run(own, x, "running")
+        return {"logits": out} if self.last else {**rest, "x": out}
+
+
+@dataclasses.dataclass(frozen=True)
 class Plain(Static):
     """A backbone trained with cross-entropy; its only operating point is `full`.
 
     Attributes:
-      backbone: the architecture.
+      backbone: the architecture. Those of residual blocks are cut block by block, which families
+        of gated blocks go on from; the others, chains, part by part.
       dtype: see `Static`.
       bn_momentum: see `Static`.
     """
 
-    backbone: ResNet | ResNeXt = dataclasses.field(default_factory=ResNet)
+    backbone: ResNet | ResNeXt | MobileNetV1 | MobileNetV2 | ShuffleNetV2 | ResizableNet = (
+        dataclasses.field(default_factory=ResNet)
+    )
     dtype: DType = "float32"
     bn_momentum: float = norm.MOMENTUM
 
@@ -116,11 +140,26 @@ class Plain(Static):
         bn: BNMode,
     ) -> tuple[Array, Aux]:
         """Cross-entropy; sums `ce` and `top1`."""
-        del draw, key, objective
-        module = self.backbone.module()
-        logits, _, moments = self.forward(module, variables, batch["image"], bn)
+        del draw, objective
+        logits, moments = self._run(variables, batch["image"], bn, key)
         value, sums = classification(logits, batch)
         return value, Aux(moments, sums)
+
+    def _run(
+        self, variables: Variables, images: Array, bn: BNMode, key: Array | None = None
+    ) -> tuple[Array, PyTree]:
+        """Logits and BN moments; a key is of the dropout that the backbone may have."""
+        if isinstance(self.backbone, ResNet | ResNeXt):
+            logits, _, moments = self.forward(self.backbone.module(), variables, images, bn)
+            return logits, moments
+        (logits,), sown = self.backbone.module().apply(
+            cast(dict[str, PyTree], variables),
+            images.astype(self.dtype),
+            bn,
+            mutable=["moments"],
+            rngs=None if key is None else {"dropout": key},
+        )
+        return logits, norm.complete_moments(variables["stats"], sown.get("moments"))
 
     def forward(
         self,
@@ -130,7 +169,7 @@ class Plain(Static):
         bn: BNMode,
         per_block: PyTree = None,
     ) -> tuple[Array, PyTree, PyTree]:
-        """Runs a whole network: its logits, what its blocks gave, and all BN moments."""
+        """Runs a network of residual blocks: logits, what its blocks gave, and all BN moments."""
         ((logits,), outs), sown = module.apply(
             cast(dict[str, PyTree], variables),
             images.astype(self.dtype),
@@ -150,12 +189,14 @@ class Plain(Static):
     ) -> tuple[Prediction, ...]:
         """See `Family`."""
         del budget, key
-        logits, _, _ = self.forward(self.backbone.module(), variables, images, "running")
+        logits, _ = self._run(variables, images, "running")
         return tuple(Prediction((logits,)) for _ in subnets)
 
     def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
-        """Stem, blocks and head."""
+        """Stem, blocks and head; or the parts of a chain."""
         self.check(subnet)
+        if not isinstance(self.backbone, ResNet | ResNeXt):
+            return part_segments(self.backbone.parts(), self.dtype)
         blocks = [self.block_segment(n) for n in range(self.backbone.num_blocks)]
         head = Segment("head", HeadCode(self.backbone.make_head()), Take(("head",)))
         return (self.stem_segment(), *blocks, head)
@@ -165,10 +206,23 @@ class Plain(Static):
         return Segment("stem", StemCode(self.backbone.make_stem(), self.dtype), Take(("stem",)))
 
     def block_segment(self, n: int) -> Segment:
-        """The segment of block n, counted from 0."""
+        """The segment of residual block n, counted from 0."""
+        assert isinstance(self.backbone, ResNet | ResNeXt)
         site = self.backbone.sites()[n]
         code = BlockCode(self.backbone.make_block(site))
         return Segment(f"block{n + 1}", code, Take(site.path, site.index))
+
+
+def part_segments(parts: tuple[Part, ...], dtype: DType) -> tuple[Segment, ...]:
+    """A segment for each part of a chain, named for the first of what it reads."""
+    return tuple(
+        Segment(
+            "/".join((*part.path, *(part.reads or ())[:1])),
+            PartCode(part, part is parts[-1], dtype),
+            part.take,
+        )
+        for part in parts
+    )
 
 
 def classification(

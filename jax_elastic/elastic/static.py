@@ -47,6 +47,11 @@ class Static(abc.ABC):
         return Space()
 
     @property
+    def shown(self) -> tuple[Subnet, ...]:
+        """See `Family`."""
+        return self.subnets.shown()
+
+    @property
     def further(self) -> tuple[Subnet, ...]:
         """See `Family`."""
         return ()

@@ -78,7 +78,7 @@ class Evaluator:
       network: the family.
       dataset: the split; every image is counted, the last batch is padded and masked.
       data: how images are normalised.
-      subnets: operating points; None for those of `Space.shown`.
+      subnets: operating points; None for those of `Family.shown`.
       budgets: shares of the blocks to ask for; None for `network.budgets`.
       batch_size: images per call.
       draws: how often each image is drawn, where the network is `random`; the keys depend on the
@@ -106,7 +106,7 @@ class Evaluator:
         self._levels = len(network.classes)
         if self._levels > 1:
             dataset.check_classes(network.classes)
-        self._subnets = tuple(subnets or network.subnets.shown())
+        self._subnets = tuple(subnets or network.shown)
         for subnet in self._subnets:
             network.check(subnet)
         given = () if budgets is None else tuple(budgets)

@@ -75,7 +75,7 @@ class Engine:
 
         Args:
           images: float (B, H, W, channels), normalised as in training.
-          subnet: an operating point; None for the fullest.
+          subnet: an operating point; None for the fullest of `Family.shown`.
           budget: the share of the blocks to spend, in [0, 1], for networks that take one.
           gates: bool (B, N) that replace the network's own decisions, for checks.
           keys: (B,), one `jax.random` key per image, for networks whose gates are random.
@@ -90,7 +90,7 @@ class Engine:
             never estimated, or a trial is due under `jax.jit`.
         """
         check_images(images)
-        subnet = subnet or self._network.subnets.fullest
+        subnet = subnet or self._network.shown[-1]
         if not isinstance(subnet, Subnet):
             raise UsageError(
                 f"subnet {subnet!r} is no operating point",
@@ -114,7 +114,7 @@ class Engine:
         keys: Array | None = None,
     ) -> SkippingWay:
         """How a call with these arguments goes through gated segments; they are not checked."""
-        subnet = subnet or self._network.subnets.fullest
+        subnet = subnet or self._network.shown[-1]
         return self._way(self._ready(subnet), self._inputs(images, subnet, budget, keys))
 
     def _way(self, point: "_Point", inputs: Inputs) -> SkippingWay:
@@ -230,8 +230,8 @@ def build_engine(
       network: the family.
       variables: its arrays.
       engine: a name in `ENGINES`.
-      subnets: operating points to check and prepare now; None for the fullest. Others are
-        prepared when they are first asked for.
+      subnets: operating points to check and prepare now; None for the fullest of
+        `Family.shown`. Others are prepared when they are first asked for.
       batch_size: to calibrate for, once; None for that of each call, where every new size is
         calibrated for.
       usage: the share of the blocks that `auto` expects to be open; None for the budget, or where
@@ -254,5 +254,5 @@ def build_engine(
         "sequential": lambda: Fixed(Compacted(default=1), "sequential: as asked"),
         "bucketed": lambda: Fixed(Bucketed(), "bucketed: as asked"),
     }
-    wanted = [network.subnets.fullest] if subnets is None else subnets
+    wanted = [network.shown[-1]] if subnets is None else subnets
     return Engine(network, variables, engine, choosers[engine](), wanted)

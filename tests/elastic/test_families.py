@@ -20,6 +20,13 @@ def test_the_reference_of_a_network_is_of_the_same_family(name):
 
 
 @pytest.mark.parametrize("name", families.ALL)
+def test_a_report_shows_points_of_the_network_and_the_fullest_last(name):
+    network = families.ALL[name]
+    assert set(network.shown) <= set(network.subnets)
+    assert network.shown[-1] == network.subnets.fullest
+
+
+@pytest.mark.parametrize("name", families.ALL)
 def test_a_reference_is_its_own_reference(name):
     reference = families.ALL[name].reference()
     assert reference.reference() == reference

@@ -23,7 +23,7 @@ from jax_elastic.training.phases import Phase, spans
 BOTH = Phase("base", 0.1, "both", 0.1, batch_size=16)
 ONE_DRAW = dataclasses.replace(BOTH, objective="shallow")
 FAIR = dataclasses.replace(BOTH, objective="fair")
-ALONE = dataclasses.replace(BOTH, objective="alone")
+TARGET = dataclasses.replace(BOTH, objective="target")
 GATED = dataclasses.replace(BOTH, objective="gated")
 RESIZABLE = Resizable(ResNet((1, 1, 1), 2), (0.5, 0.75, 1.0))
 
@@ -51,7 +51,7 @@ class WithoutSwitch(Toy):
         (RESIZABLE, FAIR, "cpu", "staged"),
         (RESIZABLE, FAIR, "gpu", "staged"),
         (RESIZABLE, dataclasses.replace(FAIR, accumulate=2), "cpu", "host"),
-        (RESIZABLE, ALONE, "cpu", "sliced"),
+        (RESIZABLE, TARGET, "cpu", "sliced"),
     ],
 )
 def test_auto_switches_between_few_points_on_a_cpu_and_leaves_changing_draws_to_the_host(

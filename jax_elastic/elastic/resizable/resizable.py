@@ -67,7 +67,10 @@ class Resizable(Static):
       side: smaller images are first resized to squares of this side, in pixels.
       places: `stages`, or `input`: only the image is resized, by one scale (an ablation).
       shared_bn: one set of BN layers for all scales (an ablation).
-      alone: the operating point that the objective `alone` trains; the fullest if empty.
+      target: the one operating point that is to be served, which reports then show; the objective
+        `target` trains it alone. Empty: all are, and that objective trains the fullest.
+      averaged: a step's loss is the mean over its operating points, not their sum
+        (docs/choices.md R4).
       resizing: implementation of the resize, see `jax_elastic.layers.resize`.
       dtype: see `Static`.
       bn_momentum: see `Static`.
@@ -86,7 +89,8 @@ class Resizable(Static):
     side: int = 32
     places: Places = "stages"
     shared_bn: bool = False
-    alone: tuple[float, ...] = ()
+    target: tuple[float, ...] = ()
+    averaged: bool = False
     resizing: str = "auto"
     dtype: DType = "float32"
     bn_momentum: float = norm.MOMENTUM
@@ -106,8 +110,8 @@ class Resizable(Static):
             raise UsageError(f"side {self.side} is not positive", "pixels")
         for standard in self._standard:
             scaled(standard, self.scales[0])
-        if self.alone:
-            self.check(Subnet(AXIS, self.alone))
+        if self.target:
+            self.check(Subnet(AXIS, self.target))
 
     @property
     def chain(self) -> Chain:
@@ -125,6 +129,11 @@ class Resizable(Static):
         return Space(AXIS, (self.scales,) * len(self._standard))
 
     @property
+    def shown(self) -> tuple[Subnet, ...]:
+        """See `Family`: the target, where there is one."""
+        return (Subnet(AXIS, self.target),) if self.target else super().shown
+
+    @property
     def forms(self) -> frozenset[str]:
         """`staged` beside the static ones; those of a canvas where the backbone can."""
         traced = TRACED_FORMS if isinstance(self.backbone, canvas.WRITTEN) else frozenset()
@@ -134,10 +143,10 @@ class Resizable(Static):
     def objectives(self) -> tuple[str, ...]:
         """How the operating points of a step are drawn.
 
-        `alone`: one only; `independent`: as many as there are scales, each drawn for itself (an
+        `target`: one only; `independent`: as many as there are scales, each drawn for itself (an
         ablation); `fair`: as many, in which each scale of each stage comes up once.
         """
-        return ("alone", "independent", "fair")
+        return ("target", "independent", "fair")
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -171,8 +180,8 @@ class Resizable(Static):
     def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:
         """The operating points of a step, see `objectives`."""
         space = self.subnets
-        if when.objective == "alone":
-            return (Draw(Subnet(AXIS, self.alone) if self.alone else space.fullest),)
+        if when.objective == "target":
+            return (Draw(Subnet(AXIS, self.target) if self.target else space.fullest),)
         draw = sampling.fair if when.objective == "fair" else sampling.independent
         rows = draw(rng, len(self.scales), len(space.dims))
         return tuple(Draw(space.at(row)) for row in rows)
@@ -232,10 +241,11 @@ class Resizable(Static):
     def score(
         self, carry: Carry, batch: Batch, objective: str
     ) -> tuple[Array, dict[str, tuple[Array, Array]]]:
-        """Cross-entropy; sums `ce` and `top1`."""
-        del objective
+        """Cross-entropy, or its part in the mean of the step's draws; sums `ce` and `top1`."""
         (logits,) = carry["logits"]
-        return classification(logits, batch)
+        value, sums = classification(logits, batch)
+        draws = len(self.scales) if self.averaged and objective != "target" else 1
+        return value / draws, sums
 
     def predict(
         self,
