@@ -120,7 +120,7 @@ def apart(network: Resizable) -> tuple[Resizable, ...]:
     fair = experiment(network, 1)
     drawn = [draw.subnet for draw in draws_of(fair, span_of(fair, "only"))]
     return tuple(
-        dataclasses.replace(network, alone=subnet.value, shared_bn=True)
+        dataclasses.replace(network, target=subnet.value, shared_bn=True)
         for subnet in drawn
         if subnet is not None
     )
@@ -128,7 +128,7 @@ def apart(network: Resizable) -> tuple[Resizable, ...]:
 
 def experiment(network: Resizable, batch_size: int, form: FormChoice = Settings.form) -> Experiment:
     """The training of a network, by fair sampling unless it trains one point only."""
-    objective = "alone" if network.alone else "fair"
+    objective = "target" if network.target else "fair"
     phase = Phase("only", 1.0, objective, 0.1, batch_size=batch_size, weight_decay=1e-4)
     return Experiment(network=network, phases=(phase,), data=DATA, form=form)
 

@@ -202,7 +202,8 @@ class Plain(Static):
         return (self.stem_segment(), *blocks, head)
 
     def stem_segment(self) -> Segment:
-        """The segment before the blocks."""
+        """The segment before residual blocks."""
+        assert isinstance(self.backbone, ResNet | ResNeXt)
         return Segment("stem", StemCode(self.backbone.make_stem(), self.dtype), Take(("stem",)))
 
     def block_segment(self, n: int) -> Segment:

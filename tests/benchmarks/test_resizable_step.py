@@ -58,14 +58,14 @@ def macs_of(network, points):
 
 def test_the_networks_by_themselves_are_the_sub_networks_of_a_fair_step():
     networks = apart(NETWORK)
-    points = [Subnet("resolution", own.alone) for own in networks]
+    points = [Subnet("resolution", own.target) for own in networks]
 
     alone = [macs_of(own, [point]) for own, point in zip(networks, points, strict=True)]
 
     assert alone == [macs_of(NETWORK, [point]) for point in points]
     for stage in range(2):
         assert sorted(point.value[stage] for point in points) == list(NETWORK.scales)
-    assert {experiment(own, 2).phases[0].objective for own in networks} == {"alone"}
+    assert {experiment(own, 2).phases[0].objective for own in networks} == {"target"}
     assert experiment(NETWORK, 2).phases[0].objective == "fair"
 
 

@@ -169,8 +169,9 @@ class Resizable(Static):
         if self.places == "input":
             runs = [self.chain.parts()]
         else:
-            runs, sides = list(cut(self.chain.parts())), [self.side, *sides]
-        of = [None, *chosen] if len(runs) > len(chosen) else chosen
+            runs = list(cut(self.chain.parts()))
+        before = [None] * (len(runs) - len(chosen))  # nothing is chosen for what precedes stage 1
+        sides, of = [self.side] * len(before) + sides, [*before, *chosen]
         used = [None] * len(runs) if self.shared_bn else of
         return tuple(
             (side, Stretch(parts, bank, len(self.scales)))
@@ -286,7 +287,8 @@ class Resizable(Static):
             for _, stretch in self.stretches(subnet)
             if any(part.holds(path) for part in stretch.parts)
         )
-        return next(holding, None)
+        bank = next(holding, None)
+        return None if bank is None else int(bank)
 
     def _init(self, key: Array, images: Array) -> Any:
         size, height, width, channels = images.shape

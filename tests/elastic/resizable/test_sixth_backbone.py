@@ -143,3 +143,23 @@ def test_its_operating_points_are_those_of_its_stages_and_no_others():
     NETWORK.check(Subnet("resolution", (0.5, 1.0)))
     with pytest.raises(UsageError, match="resolution"):
         NETWORK.check(Subnet("resolution", (0.5, 1.0, 1.0)))
+
+
+class FromTheImage(TwoLayers):
+    """The same layers where the image is already the first map that can be resized."""
+
+    def parts(self):
+        wide, half, head = super().parts()
+        second = dataclasses.replace(half, stage=2), dataclasses.replace(head, stage=2)
+        return (dataclasses.replace(wide, stage=1), *second)
+
+    def standard(self, side):
+        return (side, side)
+
+
+def test_a_chain_may_be_resized_before_its_first_part():
+    network = Resizable(FromTheImage(), SCALES, SIDE)
+
+    stretches = network.stretches(Subnet("resolution", (0.5, 1.0)))
+
+    assert [(side, stretch.bank) for side, stretch in stretches] == [(4, 0), (8, 1)]
