@@ -331,5 +331,5 @@ class Switching(Protocol):
         objective: str,
         bn: BNMode,
     ) -> tuple[Array, Aux]:
-        """`Family.loss` of a draw whose `where` is given, with its gradient in little memory."""
+        """`Family.loss` of a draw whose `where` is given."""
         ...

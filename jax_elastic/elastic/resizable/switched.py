@@ -3,6 +3,10 @@
 One program serves every combination, in a space of any size: what is compiled grows with stages
 times scales. Between stretches a map lies in the upper left corner of a canvas of zeros, as large
 as any that can come there. A branch cuts it out and is then the static stretch itself.
+
+A switch keeps what every branch needs for its gradient, zeros for those not taken: the memory of
+one draw at each scale, as unrolled draws take. Computing branches again (`jax.checkpoint`) takes
+that of one, and a seventh longer.
 """
 
 import dataclasses
@@ -53,10 +57,6 @@ def run(
         after = [_after(option, own, carry, key, bn) for option in options]
         canvas = tuple(np.max(after, 0).tolist())
         branches = [_branch(option, sizes, canvas, bn) for option in options]
-        if len(branches) > 1:
-            # Or a switch would keep what every branch needs for its gradient: zeros for all but
-            # one. In a branch nothing is there to be shared with the forward.
-            branches = [jax.checkpoint(branch, prevent_cse=False) for branch in branches]
         carry, moments = lax.switch(chosen, branches, own, carry, came, key)
         found.append(moments)
         sizes = list(dict.fromkeys(after))
