@@ -188,6 +188,7 @@ def averaged(tmp_path_factory):
     return workdir, judge, run(experiment(ema_decay=0.3), workdir, judge)
 
 
+@pytest.mark.slow
 def test_the_moving_average_is_that_of_the_variables_after_every_step(judged, averaged):
     (_, raw, state), (_, judge, averaged_state) = judged, averaged
     # Keeping it does not change training.
