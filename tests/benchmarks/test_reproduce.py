@@ -66,6 +66,7 @@ def test_an_arm_is_trained_and_evaluated_once_and_then_read(place):
     assert again == []
 
 
+@pytest.mark.slow
 def test_an_arm_starts_from_the_run_of_its_own_seed_and_shares_a_training(place):
     lines = []
     config = f"{place}/tiny.py"

@@ -29,7 +29,7 @@ def tiny(experiment):
     [
         (dispatches, "gates", 1, 1),
         (dispatches, "joint", 2, 1),
-        (dispatches, "joint", 2, 2),
+        pytest.param(dispatches, "joint", 2, 2, marks=pytest.mark.slow),
         (on_a_ready_made_batch, "joint", 2, 2),
     ],
 )

@@ -95,6 +95,7 @@ def test_auto_lets_as_many_pass_as_the_capacity_says_whatever_the_batch():
     assert "gathered" in engine.why
 
 
+@pytest.mark.slow
 def test_a_budget_that_makes_auto_choose_otherwise_compiles_nothing(monkeypatch, caplog):
     engine = build_engine(SMALL, warmed(SMALL, 9), batch_size=8)
     trials = []
@@ -153,6 +154,7 @@ def test_where_no_gate_decides_there_is_nothing_to_choose():
     assert engine.why == "full: no gate decides, so there is one way"
 
 
+@pytest.mark.slow
 def test_micro_batches_are_calibrated_for_each_kind_of_block_once():
     engine = build_engine(SMALL, warmed(SMALL, 9), "compacted", batch_size=8)
     engine(IMAGES, FULL, 0.6)

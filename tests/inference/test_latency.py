@@ -138,6 +138,7 @@ def test_macs_are_those_of_the_blocks_that_opened_and_of_what_really_ran(variabl
     assert [row["mac_ratio"] for row in rows] == [1, macs / whole, macs / whole]
 
 
+@pytest.mark.slow
 def test_a_share_of_the_batch_costs_what_passes_and_is_evaluated_in_its_batches(variables, costs):
     cost = costs.cost(HALF)
     cases = plan(SMALL, [3], [HALF], [0.5])
@@ -217,6 +218,7 @@ def test_images_that_open_other_blocks_compile_nothing_after_the_first_round(var
     assert len(usages) == 2
 
 
+@pytest.mark.slow
 def test_a_network_whose_gates_are_random_is_given_the_keys_of_its_images(variables):
     _, shared = partition(variables["params"], "/gate/")
     network, arrays = RandomDrop(SMALL.backbone), {"params": shared, "stats": variables["stats"]}

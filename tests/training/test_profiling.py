@@ -76,6 +76,7 @@ def test_steps_beyond_the_run_are_refused_before_anything_is_trained(tmp_path):
     assert not (tmp_path / "profile").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps,last", [("1:3", 2), ("3:99", 11)])
 def test_where_the_trace_lies_is_told_and_so_it_is_that_a_resumed_run_has_none(
     tmp_path, steps, last
