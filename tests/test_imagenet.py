@@ -11,6 +11,7 @@ from jax_elastic.subnet import FULL
 from jax_elastic.training.phases import make_optimizer, spans
 from jax_elastic.training.state import TrainState
 from jax_elastic.training.step import make_step
+from jax_elastic.training.sum_of_grads import given
 from jax_elastic.training.trainable import partition
 
 CONFIG = "configs/urnet_imagenet.py"
@@ -77,9 +78,10 @@ def take_steps(experiment, side):
         optimizer = make_optimizer(span)
         trainable, _ = partition(state.params, span.phase.trainable)
         state = state._replace(opt_state=optimizer.init(trainable))
-        step = make_step(network, span.phase, optimizer, experiment.form_in(span.phase, "cpu"))
+        form = experiment.form_in(span.phase, "cpu")
+        step = make_step(network, span.phase, optimizer, form)
         draws = network.draws(np.random.default_rng(0), span.when(span.start))
-        after, sums = jax.jit(step)(state, batch, draws)
+        after, sums = jax.jit(step)(state, batch, given(draws, form, network.subnets))
 
         assert np.isfinite(sums["loss"][0])
         moved = jax.tree.map(lambda a, b: bool((a != b).any()), state.params, after.params)
