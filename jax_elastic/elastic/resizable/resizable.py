@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -32,10 +33,11 @@ from jax_elastic.elastic.family import (
 from jax_elastic.elastic.plain import classification
 from jax_elastic.elastic.resizable import canvas, sampling, switched
 from jax_elastic.elastic.resizable.stretches import (
+    Option,
+    Parts,
     ResizeCode,
     Stretch,
     StretchCode,
-    by_place,
     cut,
     joined,
 )
@@ -118,12 +120,14 @@ class Resizable(Static):
         """The backbone as what is asked of it."""
         return self.backbone
 
-    @property
+    # Counts and searches ask for thousands of operating points: what they share is made once.
+
+    @cached_property
     def _standard(self) -> tuple[int, ...]:
         """The side of each map that is resized, at scale 1."""
         return (self.side,) if self.places == "input" else self.chain.standard(self.side)
 
-    @property
+    @cached_property
     def subnets(self) -> Space:
         """``resolution:s1,...,sn``, of n stages (or of the image alone)."""
         return Space(AXIS, (self.scales,) * len(self._standard))
@@ -157,26 +161,45 @@ class Resizable(Static):
         """See `Family`."""
         return dataclasses.replace(self, backbone=self.chain.reference(), resizing="gather")
 
+    @cached_property
+    def _options(self) -> tuple[tuple[Option, ...], ...]:
+        """What can run at each place of the network, by the index of its scale.
+
+        There is but one where nothing is chosen, before the first map that is resized.
+        """
+        parts = self.chain.parts()
+        runs = (parts,) if self.places == "input" else cut(parts)
+        unchosen = len(runs) - len(self._standard)
+        sides = [[self.side]] * unchosen
+        sides += [[scaled(standard, s) for s in self.scales] for standard in self._standard]
+        return tuple(
+            tuple(
+                (
+                    ResizeCode(side, self.resizing, self.dtype),
+                    StretchCode(self._stretch(run, i, place >= unchosen), place, run is runs[-1]),
+                )
+                for i, side in enumerate(sides[place])
+            )
+            for place, run in enumerate(runs)
+        )
+
+    def _stretch(self, parts: Parts, scale: int, chosen: bool) -> Stretch:
+        bank = scale if chosen and not self.shared_bn else None
+        return Stretch(parts, bank, len(self.scales))
+
+    def _at(self, subnet: Subnet) -> tuple[Option, ...]:
+        """What runs at an operating point, in order."""
+        chosen = [int(i) for i in self.subnets.coords(subnet)]
+        where = [0] * (len(self._options) - len(chosen)) + chosen
+        return tuple(column[i] for column, i in zip(self._options, where, strict=True))
+
     def stretches(self, subnet: Subnet) -> tuple[tuple[int, Stretch], ...]:
         """The network at one operating point: the side that its map is resized to, and what then.
 
         Raises:
           UsageError: it does not have that point.
         """
-        self.check(subnet)
-        chosen = [int(i) for i in self.subnets.coords(subnet)]
-        sides = [scaled(side, s) for side, s in zip(self._standard, subnet.value, strict=True)]
-        if self.places == "input":
-            runs = [self.chain.parts()]
-        else:
-            runs = list(cut(self.chain.parts()))
-        before = [None] * (len(runs) - len(chosen))  # nothing is chosen for what precedes stage 1
-        sides, of = [self.side] * len(before) + sides, [*before, *chosen]
-        used = [None] * len(runs) if self.shared_bn else of
-        return tuple(
-            (side, Stretch(parts, bank, len(self.scales)))
-            for side, parts, bank in zip(sides, runs, used, strict=True)
-        )
+        return tuple((resizing.side, code.stretch) for resizing, code in self._at(subnet))
 
     def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:
         """The operating points of a step, see `objectives`."""
@@ -231,11 +254,8 @@ class Resizable(Static):
         bn: BNMode,
     ) -> tuple[Array, Aux]:
         assert draw.where is not None
-        of_each = (self.subnets.at([i] * len(self._standard)) for i in range(len(self.scales)))
-        places = by_place(map(self.segments, of_each))
-        # Nothing is chosen before the first resize of a map.
-        where = [0] * (len(places) - len(self._standard)) + list(draw.where)
-        carry, found = run(places, where, variables, batch["image"], key, bn)
+        where = [0] * (len(self._options) - len(self._standard)) + list(draw.where)
+        carry, found = run(self._options, where, variables, batch["image"], key, bn)
         value, sums = self.score(carry, batch, objective)
         return value, Aux(norm.complete_moments(variables["stats"], joined(found)), sums)
 
@@ -268,16 +288,12 @@ class Resizable(Static):
 
     def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
         """Resizes and stretches; those of one stage and scale are the same at every point."""
-        stretches, found = self.stretches(subnet), []
-        for i, (side, stretch) in enumerate(stretches):
-            found.append(
-                Segment(
-                    f"resize{i}/{side}", ResizeCode(side, self.resizing, self.dtype), take_nothing
-                )
-            )
-            code = StretchCode(stretch, i, i == len(stretches) - 1)
+        found = []
+        for place, (resizing, code) in enumerate(self._at(subnet)):
+            stretch = code.stretch
             bank = "" if stretch.bank is None else f"/bank{stretch.bank + 1}"
-            found.append(Segment(f"stage{i}{bank}", code, stretch))
+            found.append(Segment(f"resize{place}/{resizing.side}", resizing, take_nothing))
+            found.append(Segment(f"stage{place}{bank}", code, stretch))
         return tuple(found)
 
     def bank_at(self, subnet: Subnet, path: tuple[str, ...]) -> int | None:

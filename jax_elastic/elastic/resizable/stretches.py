@@ -2,20 +2,13 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 
 from jax_elastic.backbones.parts import Part
-from jax_elastic.elastic.family import (
-    Array,
-    BNMode,
-    Carry,
-    PyTree,
-    Segment,
-    Variables,
-)
+from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Variables
 from jax_elastic.elastic.static import DType
 from jax_elastic.layers import banks
 from jax_elastic.layers.resize import resize
@@ -154,19 +147,6 @@ class StretchCode:
 
 Option = tuple[ResizeCode, StretchCode]
 """A resize, and the stretch from there to the next one."""
-
-
-def by_place(networks: Iterable[Sequence[Segment]]) -> tuple[tuple[Option, ...], ...]:
-    """What each of some networks runs at each place: places x networks.
-
-    Args:
-      networks: of one backbone, as resizes and stretches in turn.
-    """
-    of_each = []
-    for segments in networks:
-        codes: list[Any] = [segment.code for segment in segments]
-        of_each.append(zip(codes[::2], codes[1::2], strict=True))
-    return tuple(zip(*of_each, strict=True))
 
 
 def joined(found: Iterable[dict[str, PyTree]]) -> dict[str, PyTree]:
