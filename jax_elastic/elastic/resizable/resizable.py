@@ -38,6 +38,7 @@ from jax_elastic.elastic.resizable.stretches import (
     ResizeCode,
     Stretch,
     StretchCode,
+    check_fits,
     cut,
     joined,
 )
@@ -175,7 +176,7 @@ class Resizable(Static):
         return tuple(
             tuple(
                 (
-                    ResizeCode(side, self.resizing, self.dtype),
+                    ResizeCode(side, self.resizing, self.dtype, self.side),
                     StretchCode(self._stretch(run, i, place >= unchosen), place, run is runs[-1]),
                 )
                 for i, side in enumerate(sides[place])
@@ -183,14 +184,18 @@ class Resizable(Static):
             for place, run in enumerate(runs)
         )
 
+    @property
+    def _unchosen(self) -> int:
+        """How many places are before the first map that is resized: one or none."""
+        return len(self._options) - len(self._standard)
+
     def _stretch(self, parts: Parts, scale: int, chosen: bool) -> Stretch:
         bank = scale if chosen and not self.shared_bn else None
         return Stretch(parts, bank, len(self.scales))
 
     def _at(self, subnet: Subnet) -> tuple[Option, ...]:
         """What runs at an operating point, in order."""
-        chosen = [int(i) for i in self.subnets.coords(subnet)]
-        where = [0] * (len(self._options) - len(chosen)) + chosen
+        where = [0] * self._unchosen + [int(i) for i in self.subnets.coords(subnet)]
         return tuple(column[i] for column, i in zip(self._options, where, strict=True))
 
     def stretches(self, subnet: Subnet) -> tuple[tuple[int, Stretch], ...]:
@@ -254,7 +259,8 @@ class Resizable(Static):
         bn: BNMode,
     ) -> tuple[Array, Aux]:
         assert draw.where is not None
-        where = [0] * (len(self._options) - len(self._standard)) + list(draw.where)
+        check_fits(batch["image"], self.side)
+        where = [0] * self._unchosen + list(draw.where)
         carry, found = run(self._options, where, variables, batch["image"], key, bn)
         value, sums = self.score(carry, batch, objective)
         return value, Aux(norm.complete_moments(variables["stats"], joined(found)), sums)
@@ -265,8 +271,11 @@ class Resizable(Static):
         """Cross-entropy, or its part in the mean of the step's draws; sums `ce` and `top1`."""
         (logits,) = carry["logits"]
         value, sums = classification(logits, batch)
-        draws = len(self.scales) if self.averaged and objective != "target" else 1
-        return value / draws, sums
+        return value / (self._drawn(objective) if self.averaged else 1), sums
+
+    def _drawn(self, objective: str) -> int:
+        """How many operating points `draws` gives a step of this objective."""
+        return 1 if objective == "target" else len(self.scales)
 
     def predict(
         self,
@@ -287,13 +296,17 @@ class Resizable(Static):
         return tuple(found)
 
     def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
-        """Resizes and stretches; those of one stage and scale are the same at every point."""
-        found = []
-        for place, (resizing, code) in enumerate(self._at(subnet)):
+        """Resizes and stretches; those of one map and scale are the same at every point.
+
+        A stretch is named for the map that it reads, counted from 1 as the scales of an operating
+        point are (0 before the first), and for its scale where that has BN layers of its own.
+        """
+        found, first = [], 1 - self._unchosen
+        for number, (resizing, code) in enumerate(self._at(subnet), first):
             stretch = code.stretch
-            bank = "" if stretch.bank is None else f"/bank{stretch.bank + 1}"
-            found.append(Segment(f"resize{place}/{resizing.side}", resizing, take_nothing))
-            found.append(Segment(f"stage{place}{bank}", code, stretch))
+            own = "" if stretch.bank is None else f"/scale{self.scales[int(stretch.bank)]:g}"
+            found.append(Segment(f"resize{number}/{resizing.side}", resizing, take_nothing))
+            found.append(Segment(f"map{number}{own}", code, stretch))
         return tuple(found)
 
     def bank_at(self, subnet: Subnet, path: tuple[str, ...]) -> int | None:
@@ -307,13 +320,8 @@ class Resizable(Static):
         return None if bank is None else int(bank)
 
     def _init(self, key: Array, images: Array) -> Any:
-        size, height, width, channels = images.shape
-        if max(height, width) > self.side:
-            raise UsageError(
-                f"images are {height}x{width}",
-                f"at most {self.side}x{self.side}",
-                "for larger ones raise config.network.side",
-            )
+        check_fits(images, self.side)
+        size, _, _, channels = images.shape
         square = jnp.zeros((size, self.side, self.side, channels))
         fresh = self.backbone.module().init(key, square, "running")
         if self.shared_bn:

@@ -10,6 +10,7 @@ import jax
 from jax_elastic.backbones.parts import Part
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Variables
 from jax_elastic.elastic.static import DType
+from jax_elastic.errors import UsageError
 from jax_elastic.layers import banks
 from jax_elastic.layers.resize import resize
 
@@ -87,6 +88,25 @@ def run(
     return x, moments
 
 
+def check_fits(images: Array, largest: int) -> None:
+    """Refuses images that a network would make smaller before it begins.
+
+    Args:
+      images: (B, H, W, channels).
+      largest: side of the squares that it makes of images, in pixels.
+
+    Raises:
+      UsageError: a side is longer.
+    """
+    _, height, width, _ = images.shape
+    if max(height, width) > largest:
+        raise UsageError(
+            f"images are {height}x{width}",
+            f"at most {largest}x{largest}",
+            "for larger ones train with a larger config.network.side",
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class ResizeCode:
     """A resize as a segment's code: ``image`` or ``x`` -> ``x``.
@@ -95,16 +115,24 @@ class ResizeCode:
       side: in pixels.
       impl: see `jax_elastic.layers.resize`.
       dtype: see `Static`.
+      largest: of an image's sides, see `check_fits`; a map may have any.
     """
 
     side: int
     impl: str
     dtype: DType
+    largest: int
 
     def open(self, own: PyTree, carry: Carry) -> Carry:
-        """See `Code`."""
+        """See `Code`.
+
+        Raises:
+          UsageError: the images are too large.
+        """
         del own
         rest = {name: array for name, array in carry.items() if name not in ("image", "x")}
+        if "image" in carry:
+            check_fits(carry["image"], self.largest)
         x = carry["x"] if "x" in carry else carry["image"].astype(self.dtype)
         return {**rest, "x": resize(x, (self.side, self.side), self.impl)}
 
