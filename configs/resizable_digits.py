@@ -22,16 +22,18 @@ a cosine.
 """
 
 import runpy
+from functools import partial
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.resizable.recipe import experiment
 from jax_elastic.elastic.resizable.variants import VARIANTS
 from jax_elastic.training.words import choose
 
-BACKBONE = {"stage_sizes": (2, 2, 2), "width": 8}
-NETWORK = {"backbone": BACKBONE, "scales": (0.5, 0.75, 1.0), "side": 32}
+BACKBONE = partial(ResNet, stage_sizes=(2, 2, 2), width=8)
+NETWORK = {"scales": (0.5, 0.75, 1.0), "side": 32}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -49,4 +51,4 @@ def get_config(variant: str = "") -> ConfigDict:
     }
     digits = runpy.run_path(str(Path(__file__).with_name("urnet_digits.py")))
     images = digits["HARD" if hard else "DIGITS"]
-    return experiment(kind, NETWORK, len(BACKBONE["stage_sizes"]), images, training)
+    return experiment(kind, BACKBONE, NETWORK, images, training)

@@ -9,12 +9,9 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
-from jax_elastic.backbones.mobilenet_v2 import MobileNetV2
+from jax_elastic.backbones.chains import AnyChain
 from jax_elastic.backbones.parts import Chain
-from jax_elastic.backbones.resizablenet import ResizableNet
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.elastic.family import (
     STATIC_FORMS,
     TRACED_FORMS,
@@ -50,7 +47,6 @@ from jax_elastic.layers.resize import scaled
 from jax_elastic.subnet import Space, Subnet
 
 AXIS = "resolution"
-Backbone = ResNet | MobileNetV1 | MobileNetV2 | ShuffleNetV2 | ResizableNet
 Places = Literal["stages", "input"]
 Traced = Callable[..., tuple[Carry, tuple[PyTree, ...]]]
 """What runs a traced operating point, see `switched.run`."""
@@ -85,9 +81,7 @@ class Resizable(Static):
       Resizable networks, section 3.
     """
 
-    backbone: ResNet | MobileNetV1 | MobileNetV2 | ShuffleNetV2 | ResizableNet = dataclasses.field(
-        default_factory=ResNet
-    )
+    backbone: AnyChain = dataclasses.field(default_factory=ResNet)
     scales: tuple[float, ...] = SCALES
     side: int = 32
     places: Places = "stages"
