@@ -18,7 +18,7 @@ from functools import partial
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import CIFAR10
+from jax_elastic.data.groups import CIFAR10
 from jax_elastic.elastic.resizable.recipe import BACKBONES, TRAINING, experiment, train_as
 from jax_elastic.elastic.resizable.variants import VARIANTS
 from jax_elastic.training.words import choose

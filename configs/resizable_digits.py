@@ -21,13 +21,12 @@ and width 8 whose maps of 32, 16 and 8 pixels have 3 scales each, and the learni
 a cosine.
 """
 
-import runpy
 from functools import partial
-from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.data.groups import DIGITS, HARD
 from jax_elastic.elastic.resizable.recipe import experiment
 from jax_elastic.elastic.resizable.variants import VARIANTS
 from jax_elastic.training.words import choose
@@ -49,6 +48,5 @@ def get_config(variant: str = "") -> ConfigDict:
         "weight_decay": 1e-4,
         "schedule": "cosine",
     }
-    digits = runpy.run_path(str(Path(__file__).with_name("urnet_digits.py")))
-    images = digits["HARD" if hard else "DIGITS"]
+    images = HARD if hard else DIGITS
     return experiment(kind, BACKBONE, NETWORK, images, training)

@@ -27,7 +27,7 @@ from functools import partial
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import IMAGENET
+from jax_elastic.data.groups import IMAGENET
 from jax_elastic.elastic.resizable.recipe import BACKBONES, TRAINING, experiment, train_as
 from jax_elastic.elastic.resizable.variants import VARIANTS
 from jax_elastic.training.words import choose
