@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -31,7 +31,6 @@ from jax_elastic.elastic.plain import classification
 from jax_elastic.elastic.resizable import canvas, sampling, switched
 from jax_elastic.elastic.resizable.stretches import (
     Option,
-    Parts,
     ResizeCode,
     Stretch,
     StretchCode,
@@ -162,30 +161,28 @@ class Resizable(Static):
 
         There is but one where nothing is chosen, before the first map that is resized.
         """
-        parts = self.chain.parts()
+        parts, of = self.chain.parts(), len(self.scales)
         runs = (parts,) if self.places == "input" else cut(parts)
+        used: Sequence[int | None] = (None,) * of if self.shared_bn else range(of)
+
+        def option(place: int, side: int, bank: int | None) -> Option:
+            code = StretchCode(Stretch(runs[place], bank, of), place, place == len(runs) - 1)
+            return ResizeCode(side, self.resizing, self.dtype, self.side), code
+
         unchosen = len(runs) - len(self._standard)
-        sides = [[self.side]] * unchosen
-        sides += [[scaled(standard, s) for s in self.scales] for standard in self._standard]
-        return tuple(
+        before = tuple((option(place, self.side, None),) for place in range(unchosen))
+        return before + tuple(
             tuple(
-                (
-                    ResizeCode(side, self.resizing, self.dtype, self.side),
-                    StretchCode(self._stretch(run, i, place >= unchosen), place, run is runs[-1]),
-                )
-                for i, side in enumerate(sides[place])
+                option(place, scaled(standard, scale), bank)
+                for scale, bank in zip(self.scales, used, strict=True)
             )
-            for place, run in enumerate(runs)
+            for place, standard in enumerate(self._standard, unchosen)
         )
 
     @property
     def _unchosen(self) -> int:
         """How many places are before the first map that is resized: one or none."""
         return len(self._options) - len(self._standard)
-
-    def _stretch(self, parts: Parts, scale: int, chosen: bool) -> Stretch:
-        bank = scale if chosen and not self.shared_bn else None
-        return Stretch(parts, bank, len(self.scales))
 
     def _at(self, subnet: Subnet) -> tuple[Option, ...]:
         """What runs at an operating point, in order."""
@@ -298,7 +295,7 @@ class Resizable(Static):
         found, first = [], 1 - self._unchosen
         for number, (resizing, code) in enumerate(self._at(subnet), first):
             stretch = code.stretch
-            own = "" if stretch.bank is None else f"/scale{self.scales[int(stretch.bank)]:g}"
+            own = "" if stretch.bank is None else f"/scale{self.scales[int(stretch.bank)]}"
             found.append(Segment(f"resize{number}/{resizing.side}", resizing, take_nothing))
             found.append(Segment(f"map{number}{own}", code, stretch))
         return tuple(found)
@@ -324,5 +321,4 @@ class Resizable(Static):
 
     def _has_banks(self, path: tuple[str, ...]) -> bool:
         """Whether the BN layer at a path sees a map that a scale determines."""
-        resized = (part for part in self.chain.parts() if part.stage or self.places == "input")
-        return any(part.holds(path) for part in resized)
+        return self.bank_at(self.subnets.fullest, path) is not None
