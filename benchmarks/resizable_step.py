@@ -28,14 +28,13 @@ from benchmarks.provenance import facts
 from benchmarks.steps import TABLE, Case, measure
 from benchmarks.timing import Ratio, load
 from jax_elastic import rng
-from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.cli.flags import parse
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.elastic.family import BY_HOST, Form
+from jax_elastic.elastic.resizable import recipe
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.rows import write_json
@@ -50,13 +49,8 @@ from jax_elastic.training.program import make_program
 BATCH, ITERATIONS = 64, 200
 DATA = DataConfig("cifar10", (32, 32, 3), pad=0, mean=(0.5,) * 3, std=(0.25,) * 3)
 SCALES = (0.5, 0.75, 1.0)
-BACKBONES: Mapping[str, Callable[[], Any]] = MappingProxyType(
-    {
-        "small": partial(ResNet, (2, 2, 2), width=16),
-        "resnet50": partial(ResNet, (3, 4, 6, 3), width=64, block="bottleneck"),
-        "mobilenet_v1": partial(MobileNetV1, classes=10, stem="cifar"),
-        "shufflenet_v2": partial(ShuffleNetV2, classes=10, stem="cifar"),
-    }
+BACKBONES: Mapping[str, Callable[..., Any]] = MappingProxyType(
+    {"small": partial(ResNet, stage_sizes=(2, 2, 2), width=16), **recipe.BACKBONES}
 )
 
 MOST = 1.05  # of the steps of the m networks
@@ -89,7 +83,7 @@ def _command(argv: Sequence[str]) -> str:
 
 def network_of(name: str) -> Resizable:
     """A network that is measured, by its name in `BACKBONES`."""
-    return Resizable(BACKBONES[name](), SCALES)
+    return Resizable(BACKBONES[name](classes=10, stem="cifar"), SCALES)
 
 
 def case(name: str, network: Resizable, forms: Sequence[Form], batch_size: int) -> Case:

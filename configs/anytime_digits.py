@@ -34,11 +34,9 @@ What differs from the paper's settings: four sub-networks or exits of few and na
 digits are easy, and a learning rate that falls along a cosine.
 """
 
-import runpy
-from pathlib import Path
-
 from ml_collections import ConfigDict
 
+from jax_elastic.data.groups import DIGITS, HARD
 from jax_elastic.elastic.anytime.recipe import experiment
 from jax_elastic.elastic.anytime.variants import OWN_BN, variants
 from jax_elastic.errors import UsageError
@@ -87,7 +85,6 @@ def get_config(variant: str = "") -> ConfigDict:
         "batch_size": 32 if hard else 64,
         "schedule": "cosine",
     }
-    digits = runpy.run_path(str(Path(__file__).with_name("urnet_digits.py")))
-    images = digits["HARD" if hard else "DIGITS"]
+    images = HARD if hard else DIGITS
     taxonomy = "digits" if hierarchical else ""
     return experiment(network, {**images, "taxonomy": taxonomy}, training)

@@ -22,7 +22,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import CIFAR10, ON_CIFAR, experiment
+from jax_elastic.data.groups import CIFAR10
+from jax_elastic.elastic.anytime.recipe import ON_CIFAR, experiment
 from jax_elastic.elastic.anytime.variants import pick, variants
 from jax_elastic.training.words import choose
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import CIFAR100, ON_CIFAR, experiment
+from jax_elastic.data.groups import CIFAR100
+from jax_elastic.elastic.anytime.recipe import ON_CIFAR, experiment
 
 
 def get_config(variant: str = "") -> ConfigDict:

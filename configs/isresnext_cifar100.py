@@ -18,7 +18,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import CIFAR100, ON_CIFAR, experiment
+from jax_elastic.data.groups import CIFAR100
+from jax_elastic.elastic.anytime.recipe import ON_CIFAR, experiment
 from jax_elastic.training.words import choose
 
 

@@ -33,7 +33,8 @@ training images are held out, as in the paper.
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import CUB, ON_CUB, experiment
+from jax_elastic.data.groups import CUB
+from jax_elastic.elastic.anytime.recipe import ON_CUB, experiment
 from jax_elastic.training.words import choose
 
 ISRESNEXT = {

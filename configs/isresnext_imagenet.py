@@ -15,7 +15,8 @@ random-resized crops of the paper.
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import IMAGENET, ON_IMAGENET, experiment
+from jax_elastic.data.groups import IMAGENET
+from jax_elastic.elastic.anytime.recipe import ON_IMAGENET, experiment
 from jax_elastic.training.words import choose
 
 ISRESNEXT = {

@@ -12,7 +12,8 @@ There are no variants. 5,000 training images are held out, as in the paper.
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import CIFAR10, ON_CIFAR, experiment
+from jax_elastic.data.groups import CIFAR10
+from jax_elastic.elastic.anytime.recipe import ON_CIFAR, experiment
 from jax_elastic.training.words import choose
 
 MSDNET = {

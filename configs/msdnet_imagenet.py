@@ -13,7 +13,8 @@ input in `isresnext_imagenet.py` holds here, too: the network builds, counts and
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import IMAGENET, ON_IMAGENET, experiment
+from jax_elastic.data.groups import IMAGENET
+from jax_elastic.elastic.anytime.recipe import ON_IMAGENET, experiment
 from jax_elastic.training.words import choose
 
 MSDNET = {

@@ -14,10 +14,12 @@ is trained as on ImageNet, with batches of 128 and a learning rate divided as th
 training images are held out.
 """
 
+from functools import partial
+
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import CIFAR10
-from jax_elastic.elastic.resizable.recipe import BACKBONES, STAGES, TRAINING, experiment, train_as
+from jax_elastic.data.groups import CIFAR10
+from jax_elastic.elastic.resizable.recipe import BACKBONES, TRAINING, experiment, train_as
 from jax_elastic.elastic.resizable.variants import VARIANTS
 from jax_elastic.training.words import choose
 
@@ -28,9 +30,9 @@ BATCH = 128
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant."""
     name, kind = choose(variant, tuple(BACKBONES), VARIANTS)
-    backbone = {**BACKBONES[name], "classes": 10, "stem": "cifar"}
-    network = {"backbone": backbone, "scales": SCALES, "side": 32}
+    backbone = partial(BACKBONES[name], classes=10, stem="cifar")
+    network = {"scales": SCALES, "side": 32}
     large = TRAINING[name]
     rate = large["learning_rate"] * BATCH / large["batch_size"]
     phase = {**large, "batch_size": BATCH, "learning_rate": rate}
-    return experiment(kind, network, STAGES[name], CIFAR10, train_as(kind, phase))
+    return experiment(kind, backbone, network, CIFAR10, train_as(kind, phase))

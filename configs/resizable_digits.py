@@ -21,17 +21,18 @@ and width 8 whose maps of 32, 16 and 8 pixels have 3 scales each, and the learni
 a cosine.
 """
 
-import runpy
-from pathlib import Path
+from functools import partial
 
 from ml_collections import ConfigDict
 
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.data.groups import DIGITS, HARD
 from jax_elastic.elastic.resizable.recipe import experiment
 from jax_elastic.elastic.resizable.variants import VARIANTS
 from jax_elastic.training.words import choose
 
-BACKBONE = {"stage_sizes": (2, 2, 2), "width": 8}
-NETWORK = {"backbone": BACKBONE, "scales": (0.5, 0.75, 1.0), "side": 32}
+BACKBONE = partial(ResNet, stage_sizes=(2, 2, 2), width=8)
+NETWORK = {"scales": (0.5, 0.75, 1.0), "side": 32}
 
 
 def get_config(variant: str = "") -> ConfigDict:
@@ -47,6 +48,5 @@ def get_config(variant: str = "") -> ConfigDict:
         "weight_decay": 1e-4,
         "schedule": "cosine",
     }
-    digits = runpy.run_path(str(Path(__file__).with_name("urnet_digits.py")))
-    images = digits["HARD" if hard else "DIGITS"]
-    return experiment(kind, NETWORK, len(BACKBONE["stage_sizes"]), images, training)
+    images = HARD if hard else DIGITS
+    return experiment(kind, BACKBONE, NETWORK, images, training)

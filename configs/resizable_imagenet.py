@@ -23,10 +23,12 @@ Images are read into memory as arrays, which a set of this size does not fit: th
 counts and steps, but training it on the whole set waits for input that is streamed.
 """
 
+from functools import partial
+
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import IMAGENET
-from jax_elastic.elastic.resizable.recipe import BACKBONES, STAGES, TRAINING, experiment, train_as
+from jax_elastic.data.groups import IMAGENET
+from jax_elastic.elastic.resizable.recipe import BACKBONES, TRAINING, experiment, train_as
 from jax_elastic.elastic.resizable.variants import VARIANTS
 from jax_elastic.training.words import choose
 
@@ -36,6 +38,6 @@ SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant."""
     name, kind = choose(variant, tuple(BACKBONES), VARIANTS)
-    backbone = {**BACKBONES[name], "classes": 1000, "stem": "imagenet"}
-    network = {"backbone": backbone, "scales": SCALES, "side": 224}
-    return experiment(kind, network, STAGES[name], IMAGENET, train_as(kind, TRAINING[name]))
+    backbone = partial(BACKBONES[name], classes=1000, stem="imagenet")
+    network = {"scales": SCALES, "side": 224}
+    return experiment(kind, backbone, network, IMAGENET, train_as(kind, TRAINING[name]))

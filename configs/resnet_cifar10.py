@@ -15,7 +15,8 @@ checkpoint is reported, so nothing is chosen; pass --config.data.validation=0.1 
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import CIFAR10, ON_CIFAR, experiment
+from jax_elastic.data.groups import CIFAR10
+from jax_elastic.elastic.anytime.recipe import ON_CIFAR, experiment
 from jax_elastic.training.words import choose
 
 STEPS_PER_EPOCH = 50_000 / 128

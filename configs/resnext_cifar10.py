@@ -12,7 +12,8 @@ Variants: layers `29` (default) or `65`: I-ResNeXt's at its whole width, 50.1 an
 
 from ml_collections import ConfigDict
 
-from jax_elastic.elastic.anytime.recipe import CIFAR10, ON_CIFAR, experiment
+from jax_elastic.data.groups import CIFAR10
+from jax_elastic.elastic.anytime.recipe import ON_CIFAR, experiment
 from jax_elastic.elastic.anytime.variants import plain
 from jax_elastic.training.words import choose
 

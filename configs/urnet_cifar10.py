@@ -22,6 +22,7 @@ All training images are used and the last checkpoint is reported, so nothing is 
 
 from ml_collections import ConfigDict
 
+from jax_elastic.data.groups import CIFAR10
 from jax_elastic.elastic.urnet.variants import BACKBONE, VARIANTS, vary
 from jax_elastic.training.words import choose
 
@@ -62,15 +63,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.schema = 1
     config.seed = 0
-    config.data = {
-        "name": "cifar10",
-        "image_shape": (32, 32, 3),
-        "validation": 0.0,
-        "pad": 4,
-        "flip": True,
-        "mean": (0.4914, 0.4822, 0.4465),
-        "std": (0.2470, 0.2435, 0.2616),
-    }
+    config.data = {**CIFAR10, "validation": 0.0}
     config.runtime = {"log_every": 200, "save_every": 2000}
     config.network, config.phases = vary(kind, urnet, (base, gates, joint))
     return config

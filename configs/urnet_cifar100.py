@@ -14,13 +14,13 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from jax_elastic.data.groups import CIFAR100
+
 
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant."""
     cifar10 = runpy.run_path(str(Path(__file__).with_name("urnet_cifar10.py")))
     config: ConfigDict = cifar10["get_config"](variant)
-    config.data.name = "cifar100"
-    config.data.mean = (0.5071, 0.4865, 0.4409)
-    config.data.std = (0.2673, 0.2564, 0.2762)
+    config.data = {**CIFAR100, "validation": config.data.validation}
     config.network.backbone.classes = 100
     return config

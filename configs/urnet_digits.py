@@ -19,18 +19,9 @@ phase, `settle`, trains under the running statistics that are used at test.
 
 from ml_collections import ConfigDict
 
+from jax_elastic.data.groups import DIGITS, HARD
 from jax_elastic.elastic.urnet.variants import BACKBONE, VARIANTS, vary
 from jax_elastic.training.words import choose
-
-DIGITS = {"name": "digits", "pad": 1, "flip": False}
-HARD = {
-    "name": "digits_hard",
-    "image_shape": (12, 12, 1),
-    "pad": 1,
-    "flip": False,
-    "mean": (0.204,),
-    "std": (0.287,),
-}
 
 
 def get_config(variant: str = "") -> ConfigDict:

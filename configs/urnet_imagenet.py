@@ -17,6 +17,7 @@ counts and steps, but training it on the whole set waits for input that is strea
 
 from ml_collections import ConfigDict
 
+from jax_elastic.data.groups import IMAGENET
 from jax_elastic.elastic.urnet.variants import BACKBONE, VARIANTS, vary
 from jax_elastic.training.words import choose
 
@@ -63,15 +64,7 @@ def get_config(variant: str = "") -> ConfigDict:
     config = ConfigDict()
     config.schema = 1
     config.seed = 0
-    config.data = {
-        "name": "imagenet2012",
-        "image_shape": (224, 224, 3),
-        "validation": 0.0,
-        "pad": 0,
-        "flip": True,
-        "mean": (0.485, 0.456, 0.406),
-        "std": (0.229, 0.224, 0.225),
-    }
+    config.data = {**IMAGENET, "validation": 0.0}
     config.runtime = {"log_every": 100, "save_every": 1000}
     config.network, config.phases = vary(kind, urnet, (base, gates, joint))
     return config

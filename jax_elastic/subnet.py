@@ -177,7 +177,8 @@ class Space:
                 f"{n} of {len(self)} operating points cannot be sampled", f"1 to {len(self)}"
             )
         places = np.sort(rng.choice(len(self), n, replace=False))
-        return tuple(self.at([int(i) for i in np.unravel_index(i, self.dims)]) for i in places)
+        every = (np.unravel_index(place, self.dims) for place in places)
+        return tuple(self.at([int(i) for i in coords]) for coords in every)
 
     def by_cost(self, cost: Callable[[Subnet], float]) -> list[Subnet]:
         """Every point, cheapest first; equal costs keep iteration order."""

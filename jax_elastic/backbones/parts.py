@@ -103,7 +103,11 @@ class Chain(Protocol):
         ...
 
     def module(self) -> nn.Module:
-        """The whole network, called with (images, bn): what its parts give one after the other."""
+        """The whole network, called with (images, bn).
+
+        It gives what its parts give one after the other, logits (B, classes) of each label level;
+        that of residual blocks gives a pair of these and of what the blocks gave.
+        """
         ...
 
     def reference(self) -> Any:

@@ -34,8 +34,8 @@ Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORK
 (of another --split, eval-SPLIT.json and plots-SPLIT; of the best --checkpoint, eval-best.json; with
 --bank_of, eval-borrowed.json).
 Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries.
-Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, or
-those of --subnet and --sample."""
+Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, of
+one trained for a single point that point; or those of --subnet and --sample."""
 
 
 def main(argv: list[str]) -> None:
@@ -54,6 +54,7 @@ def main(argv: list[str]) -> None:
     subnets = points(experiment.network, parse_subnets(values.subnet or own), values.sample)
     borrowed: tuple[str, ...] = ()
     if values.bank_of:
+        # Also of a network trained for one point: it is the others whose banks are empty.
         subnets = subnets or list(experiment.network.subnets.shown())
         variables, borrowed = _borrow(experiment.network, variables, values.bank_of, subnets)
     evaluator = Evaluator(

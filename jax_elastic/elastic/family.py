@@ -182,9 +182,9 @@ class Family(Protocol):
 
     @property
     def shown(self) -> tuple[Subnet, ...]:
-        """What a report of accuracy shows by default: what is to be served, the fullest last.
+        """What a report of accuracy shows by default: what is to be served.
 
-        Where all of `subnets` is, `Space.shown`.
+        Where all of `subnets` is, `Space.shown`. The last is taken where one is asked for.
         """
         ...
 
@@ -205,7 +205,11 @@ class Family(Protocol):
 
     @property
     def objectives(self) -> tuple[str, ...]:
-        """What a phase may ask `loss` for."""
+        """What a phase may ask `loss` for.
+
+        The last is the one that is trained to be served: at an operating point its loss normalises
+        what a test would show, so `Static.moments` are its.
+        """
         ...
 
     @property

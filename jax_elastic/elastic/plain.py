@@ -10,13 +10,10 @@ import flax.linen as nn
 import numpy as np
 
 from jax_elastic.backbones.blocks import ResidualBlock
-from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
-from jax_elastic.backbones.mobilenet_v2 import MobileNetV2
+from jax_elastic.backbones.chains import AnyChain
 from jax_elastic.backbones.parts import Part
-from jax_elastic.backbones.resizablenet import ResizableNet
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.backbones.resnext import ResNeXt
-from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.elastic.family import (
     Array,
     Aux,
@@ -102,9 +99,7 @@ class Plain(Static):
       bn_momentum: see `Static`.
     """
 
-    backbone: ResNet | ResNeXt | MobileNetV1 | MobileNetV2 | ShuffleNetV2 | ResizableNet = (
-        dataclasses.field(default_factory=ResNet)
-    )
+    backbone: AnyChain | ResNeXt = dataclasses.field(default_factory=ResNet)
     dtype: DType = "float32"
     bn_momentum: float = norm.MOMENTUM
 

@@ -104,7 +104,10 @@ class Static(abc.ABC):
         budget: Array | float | None,
         key: Array | None = None,
     ) -> PyTree:
-        """See `Family`: those of its loss, which draws nothing that a BN layer sees."""
+        """See `Family`: those of the loss, which draws nothing that a BN layer sees.
+
+        It is asked for the last of `Family.objectives`.
+        """
         del budget, key
         network, size = cast(Family, self), len(images)
         targets = tuple(jnp.zeros((size, classes)) for classes in network.classes)

@@ -71,8 +71,8 @@ def resize_within(
       canvas: (H', W'), at least as large.
 
     Returns:
-      (B, H', W', C), dtype of `x`: the resized map in the upper left corner of zeros. Nothing
-      outside of the old one is read.
+      (B, H', W', C), dtype of `x`: the resized map in the upper left corner of zeros. What is
+      outside of the old one has no weight.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     for axis, before, after, side in zip((1, 2), old, new, canvas, strict=True):

@@ -10,11 +10,13 @@ import warm
 from benchmarks import resizable_step, steps
 from benchmarks.resizable_step import (
     APART,
+    BACKBONES,
     apart,
     bound_of,
     case,
     compilations,
     experiment,
+    network_of,
 )
 from benchmarks.steps import Memory, Ready
 from jax_elastic.backbones.resnet import ResNet
@@ -54,6 +56,14 @@ def made_up_times(monkeypatch):
 def macs_of(network, points):
     model = CostModel(network, (8, 8, 3))
     return sum(model.cost(point).full for point in points)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_what_can_be_named_tells_ten_classes_apart_on_small_images(name):
+    network = network_of(name)
+
+    assert network.classes == (10,)
+    assert network.stretches(network.subnets.fullest)[0][0] == 32
 
 
 def test_the_networks_by_themselves_are_the_sub_networks_of_a_fair_step():

@@ -33,12 +33,12 @@ def test_what_points_begin_with_is_computed_once(monkeypatch):
 
     def recorded(variables, carry, segment):
         ran.append(segment.name)
-        return {"logits": ()} if segment.name.startswith("stage2") else {}
+        return {"logits": ()} if segment.name.startswith("map2") else {}
 
     monkeypatch.setattr(predict, "run", recorded)
     predict({}, np.zeros((2, 8, 8, 3)), tuple(NETWORK.subnets))
     starts = [name.split("/")[0] for name in ran]
-    names = ("resize0", "stage0", "resize1", "stage1", "resize2", "stage2")
+    names = ("resize0", "map0", "resize1", "map1", "resize2", "map2")
     assert [starts.count(name) for name in names] == [1, 1, 2, 2, 4, 4]
 
 

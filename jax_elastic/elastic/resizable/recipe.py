@@ -4,31 +4,28 @@ References:
   Resizable Neural Networks (ICLR 2020 submission); what it leaves open: docs/choices.md R5.
 """
 
+from functools import partial
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
+from jax_elastic.backbones.mobilenet_v2 import MobileNetV2
+from jax_elastic.backbones.resizablenet import ResizableNet
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.elastic.resizable.variants import TARGETED, vary
 
 Values = dict[str, Any]
 
-BACKBONES: dict[str, Values] = {
-    "resnet50": {"stage_sizes": (3, 4, 6, 3), "width": 64, "block": "bottleneck"},
-    "mobilenet_v1": {"kind": "mobilenetv1"},
-    "mobilenet_v2": {"kind": "mobilenetv2"},
-    "shufflenet_v2": {"kind": "shufflenetv2"},
-    "resizablenet": {"kind": "resizablenet"},
+BACKBONES: dict[str, partial[Any]] = {
+    "resnet50": partial(ResNet, stage_sizes=(3, 4, 6, 3), width=64, block="bottleneck"),
+    "mobilenet_v1": partial(MobileNetV1),
+    "mobilenet_v2": partial(MobileNetV2),
+    "shufflenet_v2": partial(ShuffleNetV2),
+    "resizablenet": partial(ResizableNet),
 }
-"""By name, without what depends on the images."""
-
-STAGES = {
-    "resnet50": 4,
-    "mobilenet_v1": 5,
-    "mobilenet_v2": 5,
-    "shufflenet_v2": 4,
-    "resizablenet": 4,
-}
-"""How many maps of each can be resized."""
+"""By name, without what depends on the images: `classes` and `stem`."""
 
 _STEPS: Values = {
     "epochs": 100.0,
@@ -66,20 +63,26 @@ def train_as(kind: str, phase: Values) -> Values:
     return phase if kind in TARGETED else doubled(phase)
 
 
-def experiment(kind: str, network: Values, stages: int, data: Values, phase: Values) -> ConfigDict:
+def experiment(
+    kind: str, backbone: partial[Any], network: Values, data: Values, phase: Values
+) -> ConfigDict:
     """The config of a variant, see `vary`.
 
     Args:
       kind: one of `VARIANTS`.
-      network: the keys of `Resizable` that all variants share.
-      stages: how many maps the backbone has.
+      backbone: a class of `jax_elastic.backbones.chains`, and the keys of its group.
+      network: the other keys of `Resizable` that all variants share, `side` among them.
       data: its group of keys.
       phase: the one phase, without its name and objective.
     """
+    keys = {"kind": backbone.func.__name__.lower(), **backbone.keywords}
+    stages = len(backbone().standard(network["side"]))
     config = ConfigDict()
     config.schema = 1
     config.seed = 0
     config.data = data
     config.runtime = {"log_every": 200, "save_every": 2000}
-    config.network, config.phases = vary(kind, network, stages, {"name": "train", **phase})
+    config.network, config.phases = vary(
+        kind, {"backbone": keys, **network}, stages, {"name": "train", **phase}
+    )
     return config

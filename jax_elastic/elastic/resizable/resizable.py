@@ -2,18 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import jax.numpy as jnp
 import numpy as np
 
-from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
-from jax_elastic.backbones.mobilenet_v2 import MobileNetV2
+from jax_elastic.backbones.chains import AnyChain
 from jax_elastic.backbones.parts import Chain
-from jax_elastic.backbones.resizablenet import ResizableNet
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.elastic.family import (
     STATIC_FORMS,
     TRACED_FORMS,
@@ -32,10 +30,11 @@ from jax_elastic.elastic.family import (
 from jax_elastic.elastic.plain import classification
 from jax_elastic.elastic.resizable import canvas, sampling, switched
 from jax_elastic.elastic.resizable.stretches import (
+    Option,
     ResizeCode,
     Stretch,
     StretchCode,
-    by_place,
+    check_fits,
     cut,
     joined,
 )
@@ -47,7 +46,6 @@ from jax_elastic.layers.resize import scaled
 from jax_elastic.subnet import Space, Subnet
 
 AXIS = "resolution"
-Backbone = ResNet | MobileNetV1 | MobileNetV2 | ShuffleNetV2 | ResizableNet
 Places = Literal["stages", "input"]
 Traced = Callable[..., tuple[Carry, tuple[PyTree, ...]]]
 """What runs a traced operating point, see `switched.run`."""
@@ -82,9 +80,7 @@ class Resizable(Static):
       Resizable networks, section 3.
     """
 
-    backbone: ResNet | MobileNetV1 | MobileNetV2 | ShuffleNetV2 | ResizableNet = dataclasses.field(
-        default_factory=ResNet
-    )
+    backbone: AnyChain = dataclasses.field(default_factory=ResNet)
     scales: tuple[float, ...] = SCALES
     side: int = 32
     places: Places = "stages"
@@ -118,12 +114,14 @@ class Resizable(Static):
         """The backbone as what is asked of it."""
         return self.backbone
 
-    @property
+    # Counts and searches ask for thousands of operating points: what they share is made once.
+
+    @cached_property
     def _standard(self) -> tuple[int, ...]:
         """The side of each map that is resized, at scale 1."""
         return (self.side,) if self.places == "input" else self.chain.standard(self.side)
 
-    @property
+    @cached_property
     def subnets(self) -> Space:
         """``resolution:s1,...,sn``, of n stages (or of the image alone)."""
         return Space(AXIS, (self.scales,) * len(self._standard))
@@ -157,26 +155,47 @@ class Resizable(Static):
         """See `Family`."""
         return dataclasses.replace(self, backbone=self.chain.reference(), resizing="gather")
 
+    @cached_property
+    def _options(self) -> tuple[tuple[Option, ...], ...]:
+        """What can run at each place of the network, by the index of its scale.
+
+        There is but one where nothing is chosen, before the first map that is resized.
+        """
+        parts, of = self.chain.parts(), len(self.scales)
+        runs = (parts,) if self.places == "input" else cut(parts)
+        used: Sequence[int | None] = (None,) * of if self.shared_bn else range(of)
+
+        def option(place: int, side: int, bank: int | None) -> Option:
+            code = StretchCode(Stretch(runs[place], bank, of), place, place == len(runs) - 1)
+            return ResizeCode(side, self.resizing, self.dtype, self.side), code
+
+        unchosen = len(runs) - len(self._standard)
+        before = tuple((option(place, self.side, None),) for place in range(unchosen))
+        return before + tuple(
+            tuple(
+                option(place, scaled(standard, scale), bank)
+                for scale, bank in zip(self.scales, used, strict=True)
+            )
+            for place, standard in enumerate(self._standard, unchosen)
+        )
+
+    @property
+    def _unchosen(self) -> int:
+        """How many places are before the first map that is resized: one or none."""
+        return len(self._options) - len(self._standard)
+
+    def _at(self, subnet: Subnet) -> tuple[Option, ...]:
+        """What runs at an operating point, in order."""
+        where = [0] * self._unchosen + [int(i) for i in self.subnets.coords(subnet)]
+        return tuple(column[i] for column, i in zip(self._options, where, strict=True))
+
     def stretches(self, subnet: Subnet) -> tuple[tuple[int, Stretch], ...]:
         """The network at one operating point: the side that its map is resized to, and what then.
 
         Raises:
           UsageError: it does not have that point.
         """
-        self.check(subnet)
-        chosen = [int(i) for i in self.subnets.coords(subnet)]
-        sides = [scaled(side, s) for side, s in zip(self._standard, subnet.value, strict=True)]
-        if self.places == "input":
-            runs = [self.chain.parts()]
-        else:
-            runs = list(cut(self.chain.parts()))
-        before = [None] * (len(runs) - len(chosen))  # nothing is chosen for what precedes stage 1
-        sides, of = [self.side] * len(before) + sides, [*before, *chosen]
-        used = [None] * len(runs) if self.shared_bn else of
-        return tuple(
-            (side, Stretch(parts, bank, len(self.scales)))
-            for side, parts, bank in zip(sides, runs, used, strict=True)
-        )
+        return tuple((resizing.side, code.stretch) for resizing, code in self._at(subnet))
 
     def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:
         """The operating points of a step, see `objectives`."""
@@ -231,11 +250,9 @@ class Resizable(Static):
         bn: BNMode,
     ) -> tuple[Array, Aux]:
         assert draw.where is not None
-        of_each = (self.subnets.at([i] * len(self._standard)) for i in range(len(self.scales)))
-        places = by_place(map(self.segments, of_each))
-        # Nothing is chosen before the first resize of a map.
-        where = [0] * (len(places) - len(self._standard)) + list(draw.where)
-        carry, found = run(places, where, variables, batch["image"], key, bn)
+        check_fits(batch["image"], self.side)
+        where = [0] * self._unchosen + list(draw.where)
+        carry, found = run(self._options, where, variables, batch["image"], key, bn)
         value, sums = self.score(carry, batch, objective)
         return value, Aux(norm.complete_moments(variables["stats"], joined(found)), sums)
 
@@ -245,8 +262,11 @@ class Resizable(Static):
         """Cross-entropy, or its part in the mean of the step's draws; sums `ce` and `top1`."""
         (logits,) = carry["logits"]
         value, sums = classification(logits, batch)
-        draws = len(self.scales) if self.averaged and objective != "target" else 1
-        return value / draws, sums
+        return value / (self._drawn(objective) if self.averaged else 1), sums
+
+    def _drawn(self, objective: str) -> int:
+        """How many operating points `draws` gives a step of this objective."""
+        return 1 if objective == "target" else len(self.scales)
 
     def predict(
         self,
@@ -267,17 +287,17 @@ class Resizable(Static):
         return tuple(found)
 
     def segments(self, subnet: Subnet) -> tuple[Segment, ...]:
-        """Resizes and stretches; those of one stage and scale are the same at every point."""
-        stretches, found = self.stretches(subnet), []
-        for i, (side, stretch) in enumerate(stretches):
-            found.append(
-                Segment(
-                    f"resize{i}/{side}", ResizeCode(side, self.resizing, self.dtype), take_nothing
-                )
-            )
-            code = StretchCode(stretch, i, i == len(stretches) - 1)
-            bank = "" if stretch.bank is None else f"/bank{stretch.bank + 1}"
-            found.append(Segment(f"stage{i}{bank}", code, stretch))
+        """Resizes and stretches; those of one map and scale are the same at every point.
+
+        A stretch is named for the map that it reads, counted from 1 as the scales of an operating
+        point are (0 before the first), and for its scale where that has BN layers of its own.
+        """
+        found, first = [], 1 - self._unchosen
+        for number, (resizing, code) in enumerate(self._at(subnet), first):
+            stretch = code.stretch
+            own = "" if stretch.bank is None else f"/scale{self.scales[int(stretch.bank)]}"
+            found.append(Segment(f"resize{number}/{resizing.side}", resizing, take_nothing))
+            found.append(Segment(f"map{number}{own}", code, stretch))
         return tuple(found)
 
     def bank_at(self, subnet: Subnet, path: tuple[str, ...]) -> int | None:
@@ -291,13 +311,8 @@ class Resizable(Static):
         return None if bank is None else int(bank)
 
     def _init(self, key: Array, images: Array) -> Any:
-        size, height, width, channels = images.shape
-        if max(height, width) > self.side:
-            raise UsageError(
-                f"images are {height}x{width}",
-                f"at most {self.side}x{self.side}",
-                "for larger ones raise config.network.side",
-            )
+        check_fits(images, self.side)
+        size, _, _, channels = images.shape
         square = jnp.zeros((size, self.side, self.side, channels))
         fresh = self.backbone.module().init(key, square, "running")
         if self.shared_bn:
@@ -306,5 +321,4 @@ class Resizable(Static):
 
     def _has_banks(self, path: tuple[str, ...]) -> bool:
         """Whether the BN layer at a path sees a map that a scale determines."""
-        resized = (part for part in self.chain.parts() if part.stage or self.places == "input")
-        return any(part.holds(path) for part in resized)
+        return self.bank_at(self.subnets.fullest, path) is not None

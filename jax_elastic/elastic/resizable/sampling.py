@@ -20,9 +20,10 @@ def fair(rng: np.random.Generator, scales: int, stages: int) -> Indices:
       stages: n.
 
     Returns:
-      int32 (m, n): row j is a sub-network, its scale index at each stage. Each column is a
-      uniform random permutation of range(m), independent of the others, and the rows are
-      ordered by the first: a step adds them up, so their order would only be another program.
+      int32 (m, n): a row is a sub-network, its scale index at each stage. As a set the rows are
+      those of uniform random permutations of range(m), one for each stage, independent of one
+      another. They are ordered by the first column, which is therefore 0, ..., m - 1: a step adds
+      them up, so their order would only be another program.
     """
     every = np.repeat(np.arange(scales, dtype=np.int32)[:, None], stages, 1)
     permuted = rng.permuted(every, axis=0)

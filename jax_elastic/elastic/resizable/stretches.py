@@ -2,21 +2,15 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 
 from jax_elastic.backbones.parts import Part
-from jax_elastic.elastic.family import (
-    Array,
-    BNMode,
-    Carry,
-    PyTree,
-    Segment,
-    Variables,
-)
+from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Variables
 from jax_elastic.elastic.static import DType
+from jax_elastic.errors import UsageError
 from jax_elastic.layers import banks
 from jax_elastic.layers.resize import resize
 
@@ -94,6 +88,25 @@ def run(
     return x, moments
 
 
+def check_fits(images: Array, largest: int) -> None:
+    """Refuses images that a network would make smaller before it begins.
+
+    Args:
+      images: (B, H, W, channels).
+      largest: side of the squares that it makes of images, in pixels.
+
+    Raises:
+      UsageError: a side is longer.
+    """
+    _, height, width, _ = images.shape
+    if max(height, width) > largest:
+        raise UsageError(
+            f"images are {height}x{width}",
+            f"at most {largest}x{largest}",
+            "for larger ones train with a larger config.network.side",
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class ResizeCode:
     """A resize as a segment's code: ``image`` or ``x`` -> ``x``.
@@ -102,16 +115,24 @@ class ResizeCode:
       side: in pixels.
       impl: see `jax_elastic.layers.resize`.
       dtype: see `Static`.
+      largest: of an image's sides, see `check_fits`; a map may have any.
     """
 
     side: int
     impl: str
     dtype: DType
+    largest: int
 
     def open(self, own: PyTree, carry: Carry) -> Carry:
-        """See `Code`."""
+        """See `Code`.
+
+        Raises:
+          UsageError: the images are too large.
+        """
         del own
         rest = {name: array for name, array in carry.items() if name not in ("image", "x")}
+        if "image" in carry:
+            check_fits(carry["image"], self.largest)
         x = carry["x"] if "x" in carry else carry["image"].astype(self.dtype)
         return {**rest, "x": resize(x, (self.side, self.side), self.impl)}
 
@@ -154,19 +175,6 @@ class StretchCode:
 
 Option = tuple[ResizeCode, StretchCode]
 """A resize, and the stretch from there to the next one."""
-
-
-def by_place(networks: Iterable[Sequence[Segment]]) -> tuple[tuple[Option, ...], ...]:
-    """What each of some networks runs at each place: places x networks.
-
-    Args:
-      networks: of one backbone, as resizes and stretches in turn.
-    """
-    of_each = []
-    for segments in networks:
-        codes: list[Any] = [segment.code for segment in segments]
-        of_each.append(zip(codes[::2], codes[1::2], strict=True))
-    return tuple(zip(*of_each, strict=True))
 
 
 def joined(found: Iterable[dict[str, PyTree]]) -> dict[str, PyTree]:

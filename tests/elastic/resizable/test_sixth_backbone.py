@@ -139,6 +139,18 @@ def test_a_fair_step_trains_it():
     np.testing.assert_array_equal(after.stats["half"]["bn"]["count"], [1, 1])
 
 
+def test_its_parts_are_asked_for_once_however_many_points_are(monkeypatch):
+    asked = []
+    parts = TwoLayers.parts
+    monkeypatch.setattr(TwoLayers, "parts", lambda self: asked.append(self) or parts(self))
+    network = Resizable(TwoLayers(), SCALES, SIDE)
+
+    every = [network.segments(point) for point in network.subnets]
+
+    assert len(every) == 4
+    assert len(asked) == 1
+
+
 def test_its_operating_points_are_those_of_its_stages_and_no_others():
     NETWORK.check(Subnet("resolution", (0.5, 1.0)))
     with pytest.raises(UsageError, match="resolution"):

@@ -73,7 +73,7 @@ def test_an_engine_prepares_the_point_that_it_was_trained_for(trained_alone):
 
 
 def test_its_other_points_are_there_but_were_never_estimated(trained_alone):
-    with pytest.raises(UsageError, match=r"resolution:1,1 uses BN statistics .* never"):
+    with pytest.raises(UsageError, match=r"resolution:1,1 .* never .*segment map1/scale1\.0\)"):
         evaluator(TARGETED, [TARGETED.subnets.fullest])(trained_alone)
 
 
