@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jax_elastic.elastic.family import Family, PyTree, Variables
@@ -66,6 +67,26 @@ def unestimated(network: Family, variables: Variables, subnet: Subnet) -> str | 
         if kind == "count" and (np.asarray(taken) == 0).any():
             return name
     return None
+
+
+def without_others(network: Family, variables: Variables, subnet: Subnet) -> Variables:
+    """A network for one operating point alone: every door refuses a point that reads more.
+
+    Args:
+      network: the family.
+      variables: its arrays, concrete.
+      subnet: an operating point of it.
+
+    Returns:
+      The variables, in which statistics that the point does not read count as never estimated.
+    """
+
+    def forget(path: tuple[Any, ...], leaf: Any, read: np.ndarray) -> Any:
+        return jnp.where(read, leaf, 0) if _kind(path) == "count" else leaf
+
+    read = statistics_read(network, variables, subnet)
+    stats = jax.tree_util.tree_map_with_path(forget, variables["stats"], read)
+    return {"params": variables["params"], "stats": stats}
 
 
 def _taken(
