@@ -68,7 +68,9 @@ def main(argv: list[str]) -> None:
     configure(values)
     workdir = Path(values.workdir)
     experiment = read_config(workdir)
+    dataset = load_data(experiment.data, "validation")
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
+    check_class_names(meta, dataset)
     cases = plan(
         experiment.network,
         parse_numbers("batch_sizes", values.batch_sizes, int, SIZES),
@@ -77,8 +79,6 @@ def main(argv: list[str]) -> None:
         values.engines,
         only_point(meta),
     )
-    dataset = load_data(experiment.data, "validation")
-    check_class_names(meta, dataset)
     found = measure(experiment.network, variables, dataset, experiment.data, cases, values.rounds)
     where = {"data": experiment.data.name, "split": "validation", "step": meta["step"]}
     where["checkpoint"] = values.checkpoint

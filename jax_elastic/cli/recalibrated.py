@@ -39,7 +39,7 @@ def own_points(workdir: Path, meta: Meta, asked: Sequence[Subnet]) -> list[Subne
             source = meta["recalibrated"]["workdir"]
             raise UsageError(
                 f"{workdir} was recalibrated for {only} alone, not for {point}",
-                next_step=f"take --workdir={source}, from which {point} can be recalibrated, too",
+                next_step=f"take the one that it comes from: --workdir={source}",
             )
     return [only]
 
@@ -59,20 +59,21 @@ def facts(meta: Meta) -> Row:
 
 
 def cautions(row: Row) -> list[str]:
-    """What makes the numbers of a recalibrated workdir none of its network's own.
+    """What to know of the numbers of a recalibrated workdir before they are compared.
 
     Args:
       row: of `recalibrate`; empty for any other workdir.
     """
-    if not row:
-        return []
-    if row["bank_of"]:
-        return [
+    lines = []
+    if row and row["budget"] is not None:
+        lines += [f"BN statistics are those of budget {row['budget']:g}, whatever is asked for"]
+    if row and row["bank_of"]:
+        lines += [
             f"UNSAFE: parameters of the BN banks of {row['subnet']} are those of {row['bank_of']}"
         ]
-    if not row["estimated_before"]:
-        return [
+    elif row and not row["estimated_before"]:
+        lines += [
             f"BN layers that {row['subnet']} reads were never trained, so their parameters are "
             "those of the start; recalibrate --bank_of takes another point's"
         ]
-    return []
+    return lines

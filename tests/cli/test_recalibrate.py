@@ -17,7 +17,7 @@ import jax_elastic
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli import run
 from jax_elastic.cli.recalibrate_command import name_of
-from jax_elastic.cli.recalibrated import facts, own_points
+from jax_elastic.cli.recalibrated import cautions, facts, own_points
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.data.order import batch_ids
@@ -285,6 +285,7 @@ def test_a_budget_is_recalibrated_at_and_recorded(workdir, tmp_path):
     assert (row["budget"], row["out"]) == (0.5, str(tmp_path / "full"))
     _, meta = load_variables(tmp_path / "full", read_config(tmp_path / "full"))
     assert facts(meta)["recalibrated_budget"] == 0.5
+    assert cautions(row) == ["BN statistics are those of budget 0.5, whatever is asked for"]
 
 
 def test_no_run_goes_on_from_a_recalibrated_workdir(recalibrated):
