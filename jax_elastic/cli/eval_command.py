@@ -15,6 +15,7 @@ from jax_elastic.cli.flags import (
 )
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
+from jax_elastic.cli.recalibrated import cautions, facts, own_points
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.elastic.borrow import borrow_banks, borrowing
 from jax_elastic.elastic.family import Family, Variables
@@ -32,7 +33,7 @@ from jax_elastic.training.workdir import check_class_names, load_variables, read
 ABOUT = f"""\
 Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots
 (of another --split, eval-SPLIT.json and plots-SPLIT; of the best --checkpoint, eval-best.json; with
---bank_of, eval-borrowed.json).
+--bank_of, here or when it was recalibrated, eval-borrowed.json).
 Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries.
 Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, of
 one trained for a single point that point; or those of --subnet and --sample."""
@@ -49,9 +50,8 @@ def main(argv: list[str]) -> None:
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
     dataset = load_data(experiment.data, values.split)
     check_class_names(meta, dataset)
-    recalibrated = meta.get("recalibrated", {})  # a workdir for one operating point alone
-    own = "" if values.sample else recalibrated.get("subnet", "")
-    subnets = points(experiment.network, parse_subnets(values.subnet or own), values.sample)
+    asked = points(experiment.network, parse_subnets(values.subnet), values.sample)
+    subnets = own_points(workdir, meta, asked)
     borrowed: tuple[str, ...] = ()
     if values.bank_of:
         # Also of a network trained for one point: it is the others whose banks are empty.
@@ -68,18 +68,14 @@ def main(argv: list[str]) -> None:
     found = evaluator(variables)
     where = {"data": experiment.data.name, "split": values.split, "step": meta["step"]}
     where["checkpoint"] = values.checkpoint
-    if recalibrated:
-        where["recalibrated"] = recalibrated["subnet"]
-        where["recalibrated_images"] = recalibrated["images"]
-        where["recalibrated_bank_of"] = recalibrated["bank_of"]
-    rows = [{**where, **row} for row in found.rows]
+    rows = [{**where, **facts(meta), **row} for row in found.rows]
     if values.bank_of:
         rows = [
             {**row, "bank_of": values.bank_of if row["subnet"] in borrowed else None}
             for row in rows
         ]
     kind = "" if values.checkpoint == "newest" else f"-{values.checkpoint}"
-    kind += "-borrowed" if values.bank_of else ""
+    kind += "-borrowed" if values.bank_of or facts(meta).get("bank_of") else ""
     json = of_split(workdir, f"eval{kind}", values.split, ".json")
     write_json(values.json or json, "eval", rows)
     if values.json == "-":
@@ -88,6 +84,8 @@ def main(argv: list[str]) -> None:
     print(f"{workdir}, {step}: {len(found.opened)} rows on the {values.split} split")
     if borrowed:
         print(f"UNSAFE: {', '.join(borrowed)} with banks of {values.bank_of}, never trained for it")
+    for line in cautions(meta.get("recalibrated", {})):
+        print(line)
     print(format_table(found.rows))
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
@@ -111,8 +109,8 @@ def _borrow(
     return borrow_banks(network, variables, Subnet.parse(bank_of), points), told
 
 
-def points(network: Family, asked: Sequence[Subnet], sample: int | None) -> list[Subnet] | None:
-    """The operating points to evaluate, each once; None leaves them to the evaluator.
+def points(network: Family, asked: Sequence[Subnet], sample: int | None) -> list[Subnet]:
+    """The operating points that are asked for, each once; none leaves them to the evaluator.
 
     Args:
       network: the family.
@@ -126,7 +124,7 @@ def points(network: Family, asked: Sequence[Subnet], sample: int | None) -> list
     drawn: tuple[Subnet, ...] = ()
     if sample is not None:
         drawn = network.subnets.several(sample, rng.host(0, rng.Stream.POINTS))
-    return list(dict.fromkeys((*drawn, *asked))) or None
+    return list(dict.fromkeys((*drawn, *asked)))
 
 
 def of_split(workdir: Path, name: str, split: str, suffix: str = "") -> Path:

@@ -14,6 +14,7 @@ from jax_elastic.cli.flags import (
 )
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
+from jax_elastic.cli.recalibrated import cautions, facts, only_point, own_points
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.figures import save_figure
@@ -67,20 +68,21 @@ def main(argv: list[str]) -> None:
     configure(values)
     workdir = Path(values.workdir)
     experiment = read_config(workdir)
-    cases = plan(
-        experiment.network,
-        parse_numbers("batch_sizes", values.batch_sizes, int, SIZES),
-        parse_subnets(values.subnet),
-        parse_budgets(values.budgets),
-        values.engines,
-    )
     dataset = load_data(experiment.data, "validation")
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
     check_class_names(meta, dataset)
+    cases = plan(
+        experiment.network,
+        parse_numbers("batch_sizes", values.batch_sizes, int, SIZES),
+        own_points(workdir, meta, parse_subnets(values.subnet)),
+        parse_budgets(values.budgets),
+        values.engines,
+        only_point(meta),
+    )
     found = measure(experiment.network, variables, dataset, experiment.data, cases, values.rounds)
     where = {"data": experiment.data.name, "split": "validation", "step": meta["step"]}
     where["checkpoint"] = values.checkpoint
-    rows: list[Row] = [{**where, **row} for row in found]
+    rows: list[Row] = [{**where, **facts(meta), **row} for row in found]
     if values.budget_ms is not None:
         kept = within(rows, values.budget_ms).values()
         rows = [{**row, "chosen": any(row is one for one in kept)} for row in rows]
@@ -88,6 +90,8 @@ def main(argv: list[str]) -> None:
     write_json(values.json or workdir / f"{name}.json", "latency", rows)
     if values.json != "-":
         print(f"{workdir}, step {meta['step']}, on {describe_device()}")
+        for line in cautions(meta.get("recalibrated", {})):
+            print(line)
         print(format_table(rows, with_values(COLUMNS, rows)))
         title = f"{type(experiment.network).__name__} on {describe_device()}"
         print(save_figure(draw_latency(rows, title), workdir / f"{name}.png"))
@@ -143,7 +147,7 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "subnet",
         "",
-        "operating points, separated by a semicolon; by default all",
+        "operating points, separated by a semicolon; by default all that the workdir is for",
         flag_values=values,
     )
     flags.DEFINE_list("budgets", None, "budgets, for example 0.3,0.6", flag_values=values)

@@ -8,6 +8,7 @@ from absl import flags
 from jax_elastic.cli.flags import define_checkpoint, parse, parse_budgets, parse_subnets
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
+from jax_elastic.cli.recalibrated import cautions, facts, own_points
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.evaluate import Evaluator
@@ -57,12 +58,13 @@ def main(argv: list[str]) -> None:
         experiment.network,
         dataset,
         experiment.data,
-        subnets=parse_subnets(values.subnet),
+        subnets=own_points(workdir, meta, parse_subnets(values.subnet)),
         budgets=parse_budgets(values.budgets),
         batch_size=values.batch_size,
     )
     answers = finest_reaching(evaluator(variables).rows, values.accuracy)
     where = {"data": experiment.data.name, "split": "validation", "step": meta["step"]}
+    where |= facts(meta)
     rows = [{**where, "accuracy": values.accuracy, **_row(answer)} for answer in answers]
     if values.json:
         write_json(values.json, "levels", rows)
@@ -72,6 +74,8 @@ def main(argv: list[str]) -> None:
         f"{workdir}, step {meta['step']}: the finest level with {format_share(values.accuracy)} "
         f"of {len(dataset)} validation images"
     )
+    for line in cautions(meta.get("recalibrated", {})):
+        print(line)
     print(format_table(rows, with_values(COLUMNS, rows)))
     if none := [answer for answer in answers if answer.row is None]:
         print(*map(_told, none), sep="\n")

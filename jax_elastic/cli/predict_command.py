@@ -10,6 +10,7 @@ from absl import flags
 from jax_elastic.cli.flags import define_checkpoint, parse_subnets, parse_with_names
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
+from jax_elastic.cli.recalibrated import cautions, facts, own_points
 from jax_elastic.data.images import ImageFile, UnreadableImage, find_images, read_image
 from jax_elastic.elastic.doors import check_budget
 from jax_elastic.elastic.family import Family
@@ -44,9 +45,10 @@ def main(argv: list[str]) -> None:
     workdir = Path(values.workdir)
     experiment = read_config(workdir)
     network, data = experiment.network, experiment.data
-    subnet = _one_subnet(values.subnet, network)
-    check_budget(network, values.budget, subnet)
+    asked = _at_most_one(values.subnet, network)
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
+    (subnet,) = own_points(workdir, meta, asked) or [network.shown[-1]]
+    check_budget(network, values.budget, subnet)
     batch_size = min(values.batch_size, len(paths))
     engine = build_engine(network, variables, values.engine, [subnet], batch_size=batch_size)
     predictor = Predictor(engine, network, data, subnet, values.budget, meta.get("class_names"))
@@ -56,14 +58,16 @@ def main(argv: list[str]) -> None:
     for places, images in _batches(paths, data.image_shape, values.batch_size, unreadable):
         rows += predictor(images, places)
     if rows and values.json:
-        where = {"data": data.name, "step": meta["step"]}
+        where = {"data": data.name, "step": meta["step"], **facts(meta)}
         write_json(values.json, "predict", [{**where, **row} for row in rows])
     if rows and values.json != "-":
         # A capacity opens its share, whatever the budget that gates are asked with.
-        asked = None if couples(subnet) else values.budget
+        budget = None if couples(subnet) else values.budget
         print(f"{workdir}, step {meta['step']}, operating point {subnet}")
+        for line in cautions(meta.get("recalibrated", {})):
+            print(line)
         print(format_table(rows, _columns(rows)))
-        for line in _describe_usage(rows, asked, network.random):
+        for line in _describe_usage(rows, budget, network.random):
             print(line)
         if values.engine != "masked":
             print(engine.why)
@@ -84,7 +88,10 @@ def _define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string(
-        "subnet", "", "operating point; by default the fullest that eval shows", flag_values=values
+        "subnet",
+        "",
+        "operating point; by default the fullest that eval shows, or the only one of the workdir",
+        flag_values=values,
     )
     flags.DEFINE_string(
         "engine",
@@ -99,12 +106,14 @@ def _define(values: flags.FlagValues) -> None:
     define_platform(values)
 
 
-def _one_subnet(text: str, network: Family) -> Subnet:
-    subnets = parse_subnets(text) or [network.shown[-1]]
+def _at_most_one(text: str, network: Family) -> list[Subnet]:
+    """The operating point of `--subnet`, if there is one."""
+    subnets = parse_subnets(text)
     if len(subnets) > 1:
         raise UsageError(f"--subnet={text} names {len(subnets)} operating points", "one")
-    network.check(subnets[0])
-    return subnets[0]
+    for subnet in subnets:
+        network.check(subnet)
+    return subnets
 
 
 def _batches(

@@ -11,16 +11,23 @@ from absl import flags
 from jax_elastic.cli.flags import define_bank_of, define_checkpoint, parse, parse_subnets
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
+from jax_elastic.cli.recalibrated import cautions, only_point
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.data.order import batch_ids
-from jax_elastic.elastic.borrow import borrow_banks, borrowing
+from jax_elastic.elastic.borrow import borrow_banks, borrowing, check_borrowing
 from jax_elastic.elastic.doors import check_budget
 from jax_elastic.elastic.family import Family, Variables
+from jax_elastic.elastic.reads import without_others
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.rows import Row, write_json
-from jax_elastic.inference.recalibrate import BATCH_SIZE, recalibrate, whole_batches
+from jax_elastic.inference.recalibrate import (
+    BATCH_SIZE,
+    recalibrate,
+    shared_batch_size,
+    whole_batches,
+)
 from jax_elastic.subnet import Subnet
-from jax_elastic.training.checkpoint import Checkpoints, Meta
+from jax_elastic.training.checkpoint import Checkpoints, Meta, read_meta
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.mesh import make_mesh
 from jax_elastic.training.workdir import (
@@ -34,9 +41,9 @@ from jax_elastic.training.workdir import (
 IMAGES = 10_000
 ABOUT = """\
 Estimates the BN statistics of operating points anew, each from training images at that point alone.
-For each there is a workdir, OUT/NAME, that eval, predict, latency and load take as any other; the
-trained one stays as it is. Statistics that a point shares with others are its own there, so each
-workdir is for the point that it is named for."""
+For each there is a workdir, OUT/NAME, that eval, predict, latency and levels take: they run its
+point and refuse every other, because statistics that it shares with others are its own there. The
+trained workdir stays as it is."""
 
 
 def main(argv: list[str]) -> None:
@@ -53,20 +60,26 @@ def main(argv: list[str]) -> None:
     for subnet in subnets:
         experiment.network.check(subnet)
         check_budget(experiment.network, values.budget, subnet)
-    dataset = load_data(experiment.data, "train")
-    size = whole_batches(len(dataset), values.batch_size, values.images)
+    places = {s: Path(values.out or workdir / "recalibrated") / name_of(s) for s in subnets}
+    for out in places.values():
+        _check_out(out)
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
+    _check_source(workdir, meta)
+    dataset = load_data(experiment.data, "train")
     check_class_names(meta, dataset)
+    mesh = make_mesh(jax.local_devices())
+    batch_size = values.batch_size or shared_batch_size(mesh.devices.size)
+    size = whole_batches(len(dataset), batch_size, values.images)
     estimate = partial(
         recalibrate,
         experiment.network,
         images=dataset.images[batch_ids(experiment.seed, 0, 0, len(dataset), size)],
         budget=values.budget,
-        batch_size=values.batch_size,
+        batch_size=batch_size,
         data=experiment.data,
-        mesh=make_mesh(jax.local_devices()),
+        mesh=mesh,
     )
-    how = {"budget": values.budget, "images": size, "batch_size": values.batch_size}
+    how = {"budget": values.budget, "images": size, "batch_size": batch_size}
     source = {
         "workdir": str(workdir),
         "checkpoint": values.checkpoint,
@@ -76,12 +89,15 @@ def main(argv: list[str]) -> None:
     rows = []
     for start in _starts(experiment.network, variables, subnets, values.bank_of):
         found = estimate(start.variables, start.subnet)
+        found = without_others(experiment.network, found, start.subnet)
         row = {"subnet": str(start.subnet), **how, **start.facts(), **source}
-        out = Path(values.out or workdir / "recalibrated") / name_of(start.subnet)
+        out = places[start.subnet]
         _save(out, experiment, found, meta, row)
         rows.append({**row, "out": str(out)})
         if values.json != "-":
-            print(_told(row, out))
+            print(f"{row['subnet']}, from {row['images']} training images: {out}")
+            for line in cautions(row):
+                print(f"  {line}")
     if values.json:
         write_json(values.json, "recalibrate", rows)
 
@@ -106,13 +122,13 @@ def _starts(
     """A start for each operating point: with borrowed banks where it has none and one is named.
 
     Raises:
-      UsageError: see `borrow_banks`.
+      UsageError: see `check_borrowing`.
     """
     empty = borrowing(network, variables, subnets)
     source = Subnet.parse(bank_of) if bank_of else None
     if source is None:
         return [_Start(subnet, variables, subnet not in empty, None) for subnet in subnets]
-    borrow_banks(network, variables, source, subnets)  # refuses what cannot be borrowed at all
+    check_borrowing(network, variables, source, subnets)
     return [
         _Start(subnet, borrow_banks(network, variables, source, (subnet,)), False, source)
         if subnet in empty
@@ -121,17 +137,38 @@ def _starts(
     ]
 
 
-def _told(row: Row, out: Path) -> str:
-    """What was done, and what there is to know of it."""
-    told = f"{row['subnet']}, from {row['images']} training images: {out}"
-    if row["bank_of"]:
-        return told + f"\n  UNSAFE: parameters of its BN banks are those of {row['bank_of']}"
-    if not row["estimated_before"]:
-        return told + (
-            "\n  BN layers that it reads were never trained, so their parameters are those of the "
-            "start; --bank_of takes another point's"
+def _check_out(out: Path) -> None:
+    """Refuses a workdir that saving there would cost its checkpoints.
+
+    Raises:
+      UsageError: it has one that `recalibrate` did not write.
+    """
+    steps = [path for path in (out / CHECKPOINTS).glob("*") if path.name.isdecimal()]
+    for step in steps:
+        try:
+            ours = "recalibrated" in read_meta(step)
+        except (OSError, ValueError):
+            ours = False  # damaged: it may have been anyone's
+        if not ours:
+            raise UsageError(
+                f"{out} has checkpoints that recalibrate did not write and would delete",
+                "a new directory, or one that recalibrate wrote",
+                "take another --out",
+            )
+
+
+def _check_source(workdir: Path, meta: Meta) -> None:
+    """Refuses statistics of one point as the start of another's.
+
+    Raises:
+      UsageError: the workdir was itself recalibrated.
+    """
+    if (only := only_point(meta)) is not None:
+        raise UsageError(
+            f"{workdir} was itself recalibrated, for {only}",
+            "the workdir of a trained network",
+            f"take the one that it comes from: --workdir={meta['recalibrated']['workdir']}",
         )
-    return told
 
 
 def name_of(subnet: Subnet) -> str:
@@ -164,8 +201,9 @@ def _define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_integer(
         "batch_size",
-        BATCH_SIZE,
-        "images that are normalised together",
+        None,
+        f"images that are normalised together; by default {BATCH_SIZE}, or as near below as the "
+        "devices can share",
         lower_bound=1,
         flag_values=values,
     )

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
-from jax_elastic.elastic.doors import check_statistics, unestimated
+from jax_elastic.elastic.doors import check_statistics
 from jax_elastic.elastic.family import Family, Variables, WithBanks
+from jax_elastic.elastic.reads import unestimated
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.banks import bn_layers, fill_bank
 from jax_elastic.subnet import Subnet
@@ -33,6 +34,22 @@ def borrow_banks(
       `points` reads, as it was.
 
     Raises:
+      UsageError: see `check_borrowing`.
+    """
+    check_borrowing(network, variables, bank_of, points)
+    filled: Any = variables
+    for point in borrowing(network, variables, points):
+        at, of = (partial(cast(WithBanks, network).bank_at, p) for p in (point, bank_of))
+        filled = fill_bank(filled, at, of)
+    return cast(Variables, filled)
+
+
+def check_borrowing(
+    network: Family, variables: Variables, bank_of: Subnet, points: Sequence[Subnet]
+) -> None:
+    """Refuses what `borrow_banks` cannot do; arguments are the same.
+
+    Raises:
       UsageError: the network has no banks that can stand for each other, it does not have one of
         the operating points, the banks of `bank_of` were themselves never estimated, or nothing
         is to be filled.
@@ -48,18 +65,12 @@ def borrow_banks(
             next_step=f"leave the bank of {bank_of} out",
         )
     check_statistics(network, variables, bank_of)
-    empty = borrowing(network, variables, points)
-    if not empty:
+    if not borrowing(network, variables, points):
         named = ", ".join(map(str, points))
         raise UsageError(
             f"every bank of {named} was estimated, so none is filled with that of {bank_of}",
             next_step="leave the bank of another out",
         )
-    filled: Any = variables
-    for point in empty:
-        at, of = partial(network.bank_at, point), partial(network.bank_at, bank_of)
-        filled = fill_bank(filled, at, of)
-    return cast(Variables, filled)
 
 
 def borrowing(

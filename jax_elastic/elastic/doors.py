@@ -6,10 +6,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jax_elastic.elastic.family import Array, Family, Variables
 from jax_elastic.elastic.points import own_budget
+from jax_elastic.elastic.reads import unestimated
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
 
@@ -35,30 +35,6 @@ def check_statistics(network: Family, variables: Variables, subnet: Subnet) -> N
             next_step="finish its training (train.py on its workdir goes on), or estimate them: "
             f"python -m jax_elastic recalibrate --workdir=WORKDIR --subnet={subnet}{budget}",
         )
-
-
-def unestimated(network: Family, variables: Variables, subnet: Subnet) -> str | None:
-    """The first segment of an operating point with BN statistics that were never estimated.
-
-    Args:
-      network: the family.
-      variables: its arrays, concrete.
-      subnet: an operating point of it.
-
-    Returns:
-      The segment's name; None where all statistics that the point reads were estimated.
-    """
-    variables = jax.device_get(variables)  # cutting segments out is far quicker on the host
-    for segment in network.segments(subnet):
-        leaves = jax.tree_util.tree_leaves_with_path(segment.take(variables))
-        counts = [count for path, count in leaves if _is_count(path)]
-        if any((np.asarray(count) == 0).any() for count in counts):
-            return segment.name
-    return None
-
-
-def _is_count(path: tuple[Any, ...]) -> bool:
-    return getattr(path[-1], "key", None) == "count"
 
 
 def check_images(images: Array) -> None:

@@ -44,12 +44,14 @@ def plan(
     subnets: Sequence[Subnet] = (),
     budgets: Sequence[float] = (),
     engines: Sequence[str] = (),
+    only: Subnet | None = None,
 ) -> Plan:
     """The cases of each batch size, the dense form first.
 
     That is every block open and no gate asked, where the network has it, by `static`; else the
-    fullest point by `masked`. Points without gates are run by `static` alone, and those that let a
-    share of a batch pass by `masked` and one other, because the others do the same.
+    fullest point, or the `only` one, by `masked`. Points without gates are run by `static` alone,
+    and those that let a share of a batch pass by `masked` and one other, because the others do the
+    same.
 
     Args:
       network: the family.
@@ -57,6 +59,8 @@ def plan(
       subnets: operating points; none for all of the network's.
       budgets: shares of the blocks; none for `network.budgets`.
       engines: for points with gates; none for those that `auto` has to choose from.
+      only: the one operating point that there are statistics for, where `subnets` names no
+        other: the others are then told in its times.
 
     Raises:
       UsageError: the network cannot take what is asked for, there is no such engine or batch size,
@@ -66,7 +70,8 @@ def plan(
         asked = ", ".join(map(str, batch_sizes))
         raise UsageError(f"batch sizes {asked or 'are missing'}", "one or more, each 1 or more")
     _check_engines(engines)
-    points, dense = _points(network, subnets, budgets), _dense(network, budgets)
+    points = _points(network, subnets, budgets)
+    dense = _dense(network, budgets, only)
     found: Plan = {}
     for size in dict.fromkeys(batch_sizes):
         cases = [
@@ -105,12 +110,12 @@ def _asked(network: Family, budgets: Sequence[float]) -> tuple[float | None, ...
     return tuple(budgets or network.budgets) or (None,)
 
 
-def _dense(network: Family, budgets: Sequence[float]) -> Case:
-    fullest = network.subnets.fullest
+def _dense(network: Family, budgets: Sequence[float], only: Subnet | None) -> Case:
+    fullest = only or network.subnets.fullest
     highest = max(_asked(network, budgets), key=lambda asked: asked or 0)
     if not gated_codes(network, fullest):
         return Case(fullest, highest, "static", dense=True)
-    point = all_blocks(network)
+    point = None if only else all_blocks(network)
     return Case(point, None, "static", True) if point else Case(fullest, highest, "masked", True)
 
 

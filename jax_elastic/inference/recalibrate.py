@@ -29,7 +29,7 @@ from jax_elastic.layers.norm import fold, pool
 from jax_elastic.subnet import Subnet
 from jax_elastic.training.mesh import replicated, sharded
 
-BATCH_SIZE = 200  # divides the customary 10,000 images, and the customary numbers of devices
+BATCH_SIZE = 200  # divides the customary 10,000 images
 
 
 def recalibrate(
@@ -119,6 +119,15 @@ def whole_batches(size: int, batch_size: int, most: int) -> int:
             next_step="take a smaller batch_size",
         )
     return found
+
+
+def shared_batch_size(devices: int) -> int:
+    """The largest batch up to `BATCH_SIZE` that so many devices can share; an image each at least.
+
+    Args:
+      devices: how many, 1 or more.
+    """
+    return max(BATCH_SIZE // devices, 1) * devices
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -23,7 +23,7 @@ def test_points_that_are_named_come_beside_the_sample_and_only_once() -> None:
 
 
 def test_without_either_the_evaluator_chooses() -> None:
-    assert points(NETWORK, [], None) is None
+    assert points(NETWORK, [], None) == []
 
 
 def test_a_sample_of_more_points_than_there_are_is_refused() -> None:

@@ -1,6 +1,9 @@
 """`recalibrate`, and `eval` with borrowed banks, of a network that was trained at one point."""
 
 import json
+import re
+import shutil
+from pathlib import Path
 
 import families
 import jax
@@ -8,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import warm
+from PIL import Image
 
 import jax_elastic
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli import run
 from jax_elastic.cli.recalibrate_command import name_of
+from jax_elastic.cli.recalibrated import cautions, facts, own_points
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.data.order import batch_ids
@@ -26,7 +31,7 @@ from jax_elastic.training.mesh import make_mesh
 from jax_elastic.training.phases import Phase, spans
 from jax_elastic.training.saves import Saves
 from jax_elastic.training.state import TrainState
-from jax_elastic.training.workdir import CHECKPOINTS, claim, load_variables
+from jax_elastic.training.workdir import CHECKPOINTS, claim, load_variables, read_config
 
 NET = Resizable(ResNet((1, 1), width=4, classes=10), scales=(0.5, 1.0), side=8)
 LOW, FULL = "resolution:0.5,0.5", "resolution:1,1"
@@ -47,10 +52,8 @@ def error_of(argv, capsys):
     return capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """The workdir of a run whose banks were updated at the fullest point alone."""
-    workdir = tmp_path_factory.mktemp("alone")
+def leave_run(workdir, *points):
+    """A workdir as a run leaves it whose banks were updated at some points."""
     fresh = warm.random_weights(NET, 1)
     kernel = fresh["params"]["stem"]["conv"]["kernel"]
     fresh["params"]["stem"]["conv"]["kernel"] = kernel[:, :, :1]  # digits are grey
@@ -58,13 +61,36 @@ def alone(tmp_path_factory):
     def trained(mask, leaf):
         return jnp.where(mask, leaf + jnp.asarray(1, leaf.dtype), leaf)
 
-    stats = jax.tree.map(trained, statistics_read(NET, fresh, Subnet.parse(FULL)), fresh["stats"])
+    stats = fresh["stats"]
+    for point in points:
+        stats = jax.tree.map(trained, statistics_read(NET, fresh, Subnet.parse(point)), stats)
     claim(workdir, EXPERIMENT)
     names = [str(i) for i in range(10)]
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         items = {"variables": {"params": fresh["params"], "stats": stats}}
         checkpoints.save(40, items, {"phase": 0, "phase_name": "only", "class_names": names})
     return workdir
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The workdir of a run whose banks were updated at the fullest point alone."""
+    return leave_run(tmp_path_factory.mktemp("alone"), FULL)
+
+
+@pytest.fixture(scope="module")
+def low(tmp_path_factory):
+    """The lowest point of a network that was trained at all of them, recalibrated."""
+    workdir = leave_run(tmp_path_factory.mktemp("everywhere"), FULL, LOW)
+    assert run(["recalibrate", f"--workdir={workdir}", f"--subnet={LOW}", *SMALL]) == 0
+    return workdir / "recalibrated" / "resolution-0.5-0.5"
+
+
+@pytest.fixture
+def image(tmp_path):
+    """A file to predict."""
+    Image.new("L", (8, 8), 100).save(tmp_path / "image.png")
+    return str(tmp_path / "image.png")
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +142,115 @@ def test_a_trained_workdir_is_left_as_it_was(alone, recalibrated):
     assert [path.name for path in (alone / CHECKPOINTS).iterdir()] == ["40"]
 
 
-def test_eval_of_a_recalibrated_workdir_shows_its_point_and_says_so(recalibrated):
+COMMANDS = {
+    "eval": (),
+    "predict": ("--batch_size=1",),
+    "latency": ("--batch_sizes=1", "--rounds=1"),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_of_a_recalibrated_workdir_every_command_runs_its_point_and_says_so(
+    command, low, image, tmp_path
+):
+    path = tmp_path / "rows.json"
+    names = [image] if command == "predict" else []
+    argv = [f"--workdir={low}", f"--json={path}", "--platform=cpu", *COMMANDS[command]]
+    assert run([command, *names, *argv]) == 0
+
+    (row,) = rows_of(path, command)
+    assert (row["subnet"], row["step"], row["recalibrated"]) == (LOW, 40, LOW)
+    assert (row["recalibrated_images"], row["recalibrated_budget"]) == (64, None)
+    assert (row["bank_of"], row["estimated_before"]) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("command", "asked"),
+    [
+        ("eval", f"--subnet={FULL}"),
+        ("eval", f"--subnet={LOW};{FULL}"),
+        ("eval", "--sample=4"),
+        ("predict", f"--subnet={FULL}"),
+        ("latency", f"--subnet={FULL}"),
+    ],
+)
+def test_a_recalibrated_workdir_serves_no_other_point(command, asked, low, image, capsys):
+    names = [image] if command == "predict" else []
+    told = error_of([command, *names, f"--workdir={low}", asked, "--platform=cpu"], capsys)
+    assert re.search(f"was recalibrated for {LOW} alone, not for resolution:.* --workdir=", told)
+    assert str(low.parents[1]) in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize("others", [None, [Subnet("resolution", (1, 0.5))]])
+def test_a_recalibrated_workdir_that_is_loaded_is_refused_at_points_that_read_other_banks(
+    others, low
+):
+    network, variables, _ = jax_elastic.load(low)
+    jax_elastic.build_engine(network, variables, subnets=[Subnet.parse(LOW)])
+    with pytest.raises(UsageError, match=r"resolution:1,.* uses BN statistics that were never"):
+        jax_elastic.build_engine(network, variables, subnets=others)
+
+
+def test_where_all_points_share_their_statistics_the_commands_know_whose_they_are():
+    meta = {"recalibrated": {"subnet": "full", "workdir": "runs/all"}}
+    full, half = Subnet("full"), Subnet.parse("capacity:0.5")
+
+    assert own_points(Path("runs/one"), meta, []) == [full]
+    assert own_points(Path("runs/one"), {}, []) == []
+    assert own_points(Path("runs/one"), {}, [full, half]) == [full, half]
+    with pytest.raises(UsageError, match="runs/one was recalibrated for full alone, not for cap"):
+        own_points(Path("runs/one"), meta, [full, half])
+
+
+def test_what_a_recalibrated_point_has_of_another_bank_is_unsafe_wherever_it_is_told(
+    recalibrated, image, tmp_path, capsys
+):
     workdir = recalibrated[0] / "resolution-0.5-0.5"
     assert run(["eval", f"--workdir={workdir}", "--platform=cpu"]) == 0
+    argv = [f"--workdir={workdir}", f"--json={tmp_path / 'rows.json'}", "--platform=cpu"]
+    assert run(["predict", image, *argv]) == 0
 
-    (row,) = rows_of(workdir / "eval.json", "eval")
-    assert (row["subnet"], row["step"], row["recalibrated"]) == (LOW, 40, LOW)
-    assert (row["recalibrated_images"], row["recalibrated_bank_of"]) == (64, FULL)
+    unsafe = f"UNSAFE: parameters of the BN banks of {LOW} are those of {FULL}\n"
+    assert capsys.readouterr().out.count(unsafe) == 2
+    assert not (workdir / "eval.json").exists()
+    of_eval = rows_of(workdir / "eval-borrowed.json", "eval")
+    (of_predict,) = rows_of(tmp_path / "rows.json", "predict")
+    for row in (*of_eval, of_predict):
+        assert (row["subnet"], row["bank_of"], row["estimated_before"]) == (LOW, FULL, False)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_trained_run_in_the_place_of_a_recalibrated_workdir_is_refused_and_kept(
+    damaged, alone, tmp_path, capsys
+):
+    trained = tmp_path / "resolution-1-1"
+    shutil.copytree(alone, trained)
+    if damaged:
+        (trained / CHECKPOINTS / "40" / "meta" / "metadata").write_text("{")
+    source = alone if damaged else trained
+
+    argv = [f"--workdir={source}", f"--subnet={FULL}", f"--out={tmp_path}"]
+    told = error_of(["recalibrate", *argv, *SMALL], capsys)
+
+    assert f"{trained} has checkpoints that recalibrate did not write and would delete" in told
+    assert (trained / CHECKPOINTS / "40").is_dir()
+    if not damaged:
+        assert "recalibrated" not in load_variables(trained, EXPERIMENT)[1]
+
+
+def test_a_recalibrated_workdir_can_be_written_again(low, tmp_path):
+    again = tmp_path / low.name
+    shutil.copytree(low, again)
+
+    argv = [f"--workdir={low.parents[1]}", f"--subnet={LOW}", f"--out={tmp_path}"]
+    assert run(["recalibrate", *argv, *SMALL, "--images=32"]) == 0
+
+    assert load_variables(again, EXPERIMENT)[1]["recalibrated"]["images"] == 32
+
+
+def test_a_recalibrated_workdir_is_no_source_of_another(low, capsys):
+    told = error_of(["recalibrate", f"--workdir={low}", f"--subnet={FULL}", *SMALL], capsys)
+    assert f"itself recalibrated, for {LOW}" in told and f"--workdir={low.parents[1]}\n" in told
 
 
 def test_eval_with_another_bank_says_so_in_files_of_its_own(alone, capsys):
@@ -155,6 +283,9 @@ def test_a_budget_is_recalibrated_at_and_recorded(workdir, tmp_path):
 
     (row,) = rows_of(rows, "recalibrate")
     assert (row["budget"], row["out"]) == (0.5, str(tmp_path / "full"))
+    _, meta = load_variables(tmp_path / "full", read_config(tmp_path / "full"))
+    assert facts(meta)["recalibrated_budget"] == 0.5
+    assert cautions(row) == ["BN statistics are those of budget 0.5, whatever is asked for"]
 
 
 def test_no_run_goes_on_from_a_recalibrated_workdir(recalibrated):

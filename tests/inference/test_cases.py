@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import families
 import jax
 import pytest
 from toy import Toy
@@ -37,6 +38,22 @@ def test_without_names_all_points_and_budgets_and_what_auto_chooses_from_are_tim
     assert {case.budget for case in found[1:]} == set(SMALL.budgets)
     assert {case.engine for case in found[1:]} == {"masked", "compacted"}
     assert len(found) == 1 + 2 * len(SMALL.budgets)
+
+
+@pytest.mark.parametrize(
+    ("network", "only", "budgets", "engine"),
+    [
+        (families.SMALL["resizable"], Subnet("resolution", (0.5, 1)), [], "static"),
+        (SMALL, FULL, [0.6], "masked"),
+    ],
+    ids=["without gates", "with gates"],
+)
+def test_where_one_point_alone_has_statistics_others_are_told_in_its_times(
+    network, only, budgets, engine
+):
+    (found,) = plan(network, [4], [only], budgets, ["masked"], only).values()
+
+    assert found == (Case(only, max(budgets, default=None), engine, dense=True),)
 
 
 @pytest.mark.parametrize(("size", "has_buckets"), [(1, False), (2, True)])

@@ -13,10 +13,15 @@ import warm
 from jax_elastic.data.augment import normalise
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.elastic.doors import check_statistics
-from jax_elastic.elastic.reads import statistics_read
+from jax_elastic.elastic.reads import statistics_read, unestimated, without_others
 from jax_elastic.errors import UsageError
 from jax_elastic.inference.engine import build_engine
-from jax_elastic.inference.recalibrate import _moments, recalibrate, whole_batches
+from jax_elastic.inference.recalibrate import (
+    _moments,
+    recalibrate,
+    shared_batch_size,
+    whole_batches,
+)
 from jax_elastic.subnet import Subnet
 from jax_elastic.training.mesh import make_mesh
 
@@ -174,13 +179,29 @@ def test_the_devices_do_not_matter(name):
 
 
 def test_statistics_that_were_there_are_forgotten_and_the_count_goes_up(low):
-    again = recalibrate(NET, low[1], LOW, IMAGES, batch_size=8)
+    others = recalibrate(NET, low[0], LOW, 3 * IMAGES + 2, batch_size=8)
+    again = recalibrate(NET, others, LOW, IMAGES, batch_size=8)
+    expected, there = leaves(low[1]["stats"]), leaves(others["stats"])
     for path, leaf in leaves(again["stats"]).items():
-        before = leaves(low[1]["stats"])[path]
         if "count" in path:
-            assert leaf.max() == 2 and set(np.unique(leaf - before)) <= {0, 1}
+            assert leaf.max() == 2
+            np.testing.assert_array_equal(leaf, 2 * expected[path])
         else:
-            np.testing.assert_array_equal(leaf, before)
+            assert (there[path] != expected[path]).any()
+            np.testing.assert_array_equal(leaf, expected[path])
+
+
+def test_a_network_for_one_point_alone_is_the_same_there_and_refused_elsewhere():
+    trained = warm.warmed(NET)
+    assert [unestimated(NET, trained, point) for point in (LOW, MIXED, FULL)] == [None] * 3
+
+    alone = without_others(NET, trained, LOW)
+
+    for (_, own), (_, other) in zip(NET.stretches(LOW), NET.stretches(LOW), strict=True):
+        chex.assert_trees_all_equal(own(alone), other(trained))
+    assert unestimated(NET, alone, LOW) is None
+    assert None not in (unestimated(NET, alone, MIXED), unestimated(NET, alone, FULL))
+    chex.assert_trees_all_equal(alone["params"], trained["params"])
 
 
 def test_raw_images_are_normalised_batch_by_batch():
@@ -243,6 +264,13 @@ def test_images_that_have_no_statistics_are_refused(images, data, message):
 )
 def test_as_many_images_are_taken_as_fill_whole_batches(size, most, expected):
     assert whole_batches(size, 200, most) == expected
+
+
+@pytest.mark.parametrize(
+    ("devices", "expected"), [(1, 200), (8, 200), (16, 192), (64, 192), (200, 200), (512, 512)]
+)
+def test_a_batch_of_no_given_size_is_shared_by_any_number_of_devices(devices, expected):
+    assert shared_batch_size(devices) == expected
 
 
 def test_a_set_of_less_than_a_batch_is_refused():
