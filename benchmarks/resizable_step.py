@@ -152,7 +152,7 @@ def compilations(
     with counting() as events:
         for i in range(iterations):
             drawn = network.draws(rng.host(0, rng.Stream.DRAWS, i), work.span.when(i))
-            draws = of_dispatch([drawn], 1, taken, network.subnets).draws
+            draws = of_dispatch([drawn], 1, taken, network).draws
             state, losses, _ = program(state, work.arrays, work.ids, draws, np.int32(1))
             losses.block_until_ready()
             last = i + 1 if len(events) > met else last
