@@ -183,13 +183,18 @@ def programs_of(program: Any, form: Form) -> tuple[int, int]:
 def bound_of(network: Resizable, form: Form) -> int | None:
     """The most of them, whatever is drawn and however often; None where each new draw adds one.
 
-    A segment has a program for each scale of its own stage and of the one before.
+    Of `staged`, a segment has a program for each scale of its own stage and of the one before: at
+    most so many, or as many as there are points, if these are fewer. Then it may be missed by
+    programs of single segments, though they take less time to compile than the points do, see
+    `jax_elastic.training.form`.
     """
+    points = len(network.subnets)
     if form == "staged":
-        return len(network.segments(network.subnets.fullest)) * len(network.scales) ** 2
+        segments = len(network.segments(network.subnets.fullest))
+        return min(segments * len(network.scales) ** 2, points)
     if form == "sliced":
         return None
-    return len(network.subnets) if form in BY_HOST else 1
+    return points if form in BY_HOST else 1
 
 
 @contextmanager
