@@ -88,7 +88,7 @@ def prepare(experiment: Experiment, phase: str, steps: int, devices: int = 1) ->
         make_step(experiment.network, span.phase, make_optimizer(span), form),
         jax.device_put(arrays, replicated(mesh)),
         jax.device_put(ids, sharded(mesh, axis=1)),
-        of_dispatch([draws] * steps, steps, form, experiment.network.subnets).draws,
+        of_dispatch([draws] * steps, steps, form, experiment.network).draws,
     )
 
 

@@ -146,7 +146,7 @@ def compilations(
     with counting() as events:
         for i in range(iterations):
             drawn = network.draws(rng.host(0, rng.Stream.DRAWS, i), work.span.when(i))
-            draws = of_dispatch([drawn], 1, taken, network.subnets).draws
+            draws = of_dispatch([drawn], 1, taken, network).draws
             state, losses, _ = program(state, work.arrays, work.ids, draws, np.int32(1))
             losses.block_until_ready()
             last = i + 1 if len(events) > met else last
@@ -177,13 +177,18 @@ def programs_of(program: Any, form: Form) -> tuple[int, int]:
 def bound_of(network: Resizable, form: Form) -> int | None:
     """The most of them, whatever is drawn and however often; None where each new draw adds one.
 
-    A segment has a program for each scale of its own stage and of the one before.
+    Of `staged`, a segment has a program for each scale of its own stage and of the one before: at
+    most so many, or as many as there are points, if these are fewer. Then it may be missed by
+    programs of single segments, though they take less time to compile than the points do, see
+    `jax_elastic.training.form`.
     """
+    points = len(network.subnets)
     if form == "staged":
-        return len(network.segments(network.subnets.fullest)) * len(network.scales) ** 2
+        segments = len(network.segments(network.subnets.fullest))
+        return min(segments * len(network.scales) ** 2, points)
     if form == "sliced":
         return None
-    return len(network.subnets) if form in BY_HOST else 1
+    return points if form in BY_HOST else 1
 
 
 @contextmanager

@@ -309,7 +309,9 @@ class WithBanks(Protocol):
 class StagedFamily(Family, Protocol):
     """A family that can also be trained segment by segment; `forms` has `staged`.
 
-    The code of every segment is a `TrainCode`.
+    The code of every segment is a `TrainCode`. What reaches it is all that it knows of the
+    operating point: its draws have no `values`. The two segments before it decide of which shapes
+    that is, so that a few programs serve all points.
     """
 
     def score(
@@ -323,7 +325,8 @@ class StagedFamily(Family, Protocol):
 class Switching(Protocol):
     """A family that itself switches between slices for a traced draw, in the form `scan_switch`.
 
-    For spaces too large for a switch over all of their points.
+    For spaces too large for a switch over all of their points. One program, as of the others; its
+    memory is the family's to tell.
     """
 
     def switched_loss(

@@ -6,7 +6,8 @@ been.
 
 import itertools
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from functools import lru_cache
+from typing import Any, NamedTuple, cast
 
 import jax
 import numpy as np
@@ -15,8 +16,8 @@ from jax.sharding import Mesh
 from jax_elastic import rng
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.order import batch_ids
-from jax_elastic.elastic.family import BY_HOST, Draw, Form
-from jax_elastic.subnet import Space
+from jax_elastic.elastic.family import BY_HOST, Draw, Family, Form
+from jax_elastic.subnet import Subnet
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.mesh import platform_of, put, replicated, sharded
 from jax_elastic.training.phases import Span
@@ -37,7 +38,7 @@ class Drawn(NamedTuple):
     programs: frozenset[Any]
 
 
-def of_dispatch(steps: Iterable[tuple[Draw, ...]], k: int, form: Form, space: Space) -> Drawn:
+def of_dispatch(steps: Iterable[tuple[Draw, ...]], k: int, form: Form, network: Family) -> Drawn:
     """The draws of as many steps as go into one dispatch.
 
     One program reads draws of one structure, so there a dispatch ends where the structure
@@ -48,13 +49,13 @@ def of_dispatch(steps: Iterable[tuple[Draw, ...]], k: int, form: Form, space: Sp
         is not taken.
       k: steps that are made room for.
       form: see `sum_of_grads`.
-      space: the operating points.
+      network: whose draws they are.
     """
     if form in BY_HOST:
         each = tuple(steps)
-        programs = (programs_of(draw, form) for draws in each for draw in draws)
+        programs = (programs_of(draw, form, network) for draws in each for draw in draws)
         return Drawn(each, len(each), frozenset().union(*programs))
-    rows = (given(draws, form, space) for draws in steps)
+    rows = (given(draws, form, network.subnets) for draws in steps)
     _, alike = next(itertools.groupby(rows, _program))
     taken = list(alike)
     padded = taken + [taken[-1]] * (k - len(taken))
@@ -62,16 +63,22 @@ def of_dispatch(steps: Iterable[tuple[Draw, ...]], k: int, form: Form, space: Sp
     return Drawn(stacked, len(taken), frozenset({_program(taken[0])}))
 
 
-def programs_of(draw: Draw, form: Form) -> frozenset[Any]:
+def programs_of(draw: Draw, form: Form, network: Family) -> frozenset[Any]:
     """What has to be compiled for one draw where the host calls its programs.
 
-    Of `staged`, which has a program for each stage and what reaches it, that is each two
-    neighbouring choices of the operating point.
+    Of `staged`, which has a program for each segment and what reaches it, that is each segment
+    with the two before, see `StagedFamily`.
     """
-    if form == "host" or draw.subnet is None or not draw.subnet.value:
+    if form == "host":
         return frozenset({_program(draw)})
-    value = draw.subnet.value
-    return frozenset((i, value[max(i - 1, 0) : i + 1]) for i in range(len(value)))
+    assert draw.subnet is not None
+    names = _names(cast(Any, network), draw.subnet)
+    return frozenset(names[max(i - 2, 0) : i + 1] for i in range(len(names)))
+
+
+@lru_cache(maxsize=4096)  # points come again and again, and each is asked for before its step
+def _names(network: Family, subnet: Subnet) -> tuple[str, ...]:
+    return tuple(segment.name for segment in network.segments(subnet))
 
 
 def _program(draws: Draws | Draw) -> Any:
@@ -123,10 +130,10 @@ class Feed:
         It ends at the next boundary of any kind, or where `of_dispatch` ends it.
         """
         experiment = self._experiment
-        k, space = experiment.steps_per_dispatch, experiment.network.subnets
+        k, network = experiment.steps_per_dispatch, experiment.network
         steps = (self._draw(span, s) for s in range(step, self._boundary(span, step)))
         form = experiment.form_in(span.phase, platform_of(self._mesh))
-        draws, n, programs = of_dispatch(steps, k, form, space)
+        draws, n, programs = of_dispatch(steps, k, form, network)
         ids = np.zeros((k, span.phase.batch_size), np.int32)
         for i in range(n):
             ids[i] = self._ids(span, step + i)

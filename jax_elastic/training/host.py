@@ -21,7 +21,7 @@ from jax_elastic.elastic.family import Array, Batch, Draw
 from jax_elastic.training.mesh import replicated, sharded
 from jax_elastic.training.state import TrainState
 from jax_elastic.training.step import Gradients, Sums, Update, make_batch_at
-from jax_elastic.training.sum_of_grads import Found
+from jax_elastic.training.sum_of_grads import Found, added
 
 Totals = tuple[Array, Sums]
 
@@ -61,8 +61,9 @@ class HostChunk:
         def batch(arrays: dict[str, Array], ids: Array, i: Array, state: TrainState) -> Batch:
             return batch_at(arrays, ids[i], state)
 
+        # jit keeps programs by function: one of its own, or chunks would share theirs.
         def add(a: Found, b: Found) -> Found:
-            return jax.tree.map(jnp.add, a, b)  # type: ignore[no-any-return]
+            return added(a, b)  # type: ignore[no-any-return]
 
         def zeros(ids: Array, state: TrainState, found: Found) -> Totals:
             _, shapes = jax.eval_shape(update, state, found)
@@ -74,7 +75,7 @@ class HostChunk:
         ) -> tuple[TrainState, Totals]:
             losses, total = totals
             state, sums = update(state, found)
-            return state, (losses.at[i].set(sums["loss"][0]), jax.tree.map(jnp.add, total, sums))
+            return state, (losses.at[i].set(sums["loss"][0]), added(total, sums))
 
         self.batch = jax.jit(batch, out_shardings=sharded(mesh))
         self.gradients: Any = gradients  # jitted, or a caller of what is

@@ -6,7 +6,7 @@ from typing import cast
 import jax
 from jax.sharding import Mesh
 
-from jax_elastic.elastic.family import BY_HOST, StagedFamily
+from jax_elastic.elastic.family import BY_HOST, Form, StagedFamily
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.feed import programs_of
 from jax_elastic.training.host import HostChunk
@@ -33,16 +33,15 @@ def make_program(experiment: Experiment, span: Span, mesh: Mesh) -> Chunk:
     decay, data = experiment.ema_decay, experiment.data
     if form in BY_HOST:
         update = make_update(network, span.phase, optimizer, decay, span.start)
-        gradients = _gradients(experiment, span, mesh)
-        programs = partial(programs_of, form=form)
+        gradients = _gradients(experiment, span, form, mesh)
+        programs = partial(programs_of, form=form, network=network)
         return HostChunk(gradients, update, programs, data, network.classes, mesh)
     step = make_step(network, span.phase, optimizer, form, decay, span.start)
     return make_chunk(step, data, network.classes, mesh)
 
 
-def _gradients(experiment: Experiment, span: Span, mesh: Mesh) -> Gradients:
+def _gradients(experiment: Experiment, span: Span, form: Form, mesh: Mesh) -> Gradients:
     """The first half of a step for one draw, to be called by the host."""
-    form = experiment.form_in(span.phase, platform_of(mesh))
     if form == "staged":
         return StagedGradients(cast(StagedFamily, experiment.network), span.phase, mesh)
     gradients = make_gradients(experiment.network, span.phase, form)

@@ -5,10 +5,12 @@
 A program belongs to a segment and the shape of what it is given, so a network of n stages and m
 scales compiles some m for each stage, and as many small ones as there are pairs of neighbouring
 scales, whatever combinations are drawn. No device has a choice to make.
+
+Nothing is differentiated before the first segment that trains: the backward ends there.
 """
 
-from functools import partial
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +34,20 @@ from jax_elastic.training.mesh import replicated
 from jax_elastic.training.phases import Phase
 from jax_elastic.training.state import TrainState
 from jax_elastic.training.step import smooth
-from jax_elastic.training.sum_of_grads import Draws, Found
-from jax_elastic.training.trainable import merge, partition
+from jax_elastic.training.sum_of_grads import Draws, Found, added
+from jax_elastic.training.trainable import is_trained, merge, partition
+
+
+class Link(NamedTuple):
+    """A segment where it stands.
+
+    Attributes:
+      segment: what is run.
+      asked: whose gradients are asked of it: `trainable`, what it is given (`carry`), both or none.
+    """
+
+    segment: Segment
+    asked: tuple[str, ...]
 
 
 class StagedGradients:
@@ -50,8 +64,8 @@ class StagedGradients:
     """
 
     def __init__(self, family: StagedFamily, phase: Phase, mesh: Mesh):
-        self._family = family
-        self._segments: dict[Subnet, tuple[Segment, ...]] = {}
+        self._family, self._pattern = family, phase.trainable
+        self._links: dict[Subnet, tuple[Link, ...]] = {}
 
         def begin(state: TrainState, slot: Array) -> tuple[Array, PyTree, PyTree]:
             trainable, _ = partition(state.params, phase.trainable)
@@ -60,20 +74,25 @@ class StagedGradients:
             return key, zeros, complete_moments(state.stats, None)
 
         def forward(
-            state: TrainState, carry: Carry, moments: PyTree, key: Array, segment: Segment
+            state: TrainState, carry: Carry, moments: PyTree, key: Array, link: Link
         ) -> tuple[Carry, Any, PyTree]:
             trainable, frozen = partition(state.params, phase.trainable)
+            given = {"trainable": trainable, "carry": carry}
 
-            def run(trainable: PyTree, carry: Carry) -> tuple[Carry, PyTree]:
-                variables: Any = {"params": merge(trainable, frozen), "stats": state.stats}
-                code = cast(TrainCode, segment.code)
-                return code.train(segment.take(variables), carry, key, phase.bn)
+            def run(asked: dict[str, PyTree]) -> tuple[Carry, PyTree]:
+                both = {**given, **asked}
+                params = merge(both["trainable"], frozen)
+                own = link.segment.take({"params": params, "stats": state.stats})
+                code = cast(TrainCode, link.segment.code)
+                return code.train(own, both["carry"], key, phase.bn)
 
-            if "image" in carry:  # nobody asks for its gradient
-                after, pull, found = jax.vjp(partial(run, carry=carry), trainable, has_aux=True)
+            pull = None
+            if link.asked:
+                asked = {name: given[name] for name in link.asked}
+                after, pull, found = jax.vjp(run, asked, has_aux=True)
             else:
-                after, pull, found = jax.vjp(run, trainable, carry, has_aux=True)
-            return after, pull, _add(moments, complete_moments(state.stats, found))
+                after, found = run({})
+            return after, pull, added(moments, complete_moments(state.stats, found))
 
         def score(carry: Carry, batch: Batch) -> tuple[Any, Carry]:
             soft = smooth(batch, phase.label_smoothing)
@@ -81,14 +100,16 @@ class StagedGradients:
             return of(carry, soft, phase.objective)
 
         def backward(pull: Any, ct: Carry, total: PyTree) -> tuple[PyTree, Carry | None]:
-            gradient, *before = pull(ct)
-            return _add(total, gradient), before[0] if before else None
+            (gradient,) = pull(ct)
+            if "trainable" in gradient:
+                total = added(total, gradient["trainable"])
+            return total, gradient.get("carry")
 
         everywhere = replicated(mesh)
         self._begin = jax.jit(begin, out_shardings=everywhere)
         self.forward = jax.jit(
             forward,
-            static_argnames="segment",
+            static_argnames="link",
             donate_argnums=2,
             out_shardings=(None, None, everywhere),
         )
@@ -99,24 +120,34 @@ class StagedGradients:
         """The loss, aux and gradients of one draw, whose place in the step is `first`."""
         assert isinstance(draws, tuple)
         (draw,) = draws
-        assert draw.subnet is not None
+        assert draw.subnet is not None and not draw.values
         key, total, moments = self._begin(state, first)
         carry, pulls = first_carry(batch["image"], None, None), []
-        for segment in self._of(draw.subnet):
-            carry, pull, moments = self.forward(state, carry, moments, key, segment=segment)
-            pulls.append(pull)
+        for link in self._of(draw.subnet, state):
+            carry, pull, moments = self.forward(state, carry, moments, key, link=link)
+            if link.asked:
+                pulls.append(pull)
+        del pull  # or the last one's memory would be held to the end
         (loss, sums), ct = self._score(carry, batch)
-        for pull in reversed(pulls):
-            total, ct = self.backward(pull, ct, total)
+        while pulls:
+            total, ct = self.backward(pulls.pop(), ct, total)
         return (loss, Aux(moments, sums)), total
 
-    def _of(self, subnet: Subnet) -> tuple[Segment, ...]:
+    def _of(self, subnet: Subnet, state: TrainState) -> tuple[Link, ...]:
         # Made once: programs are found by what they are of, and equal ones are found quickest
         # where they are the same.
-        if subnet not in self._segments:
-            self._segments[subnet] = self._family.segments(subnet)
-        return self._segments[subnet]
+        if subnet not in self._links:
+            segments = self._family.segments(subnet)
+            trained = [is_trained(own.take, state.variables, self._pattern) for own in segments]
+            self._links[subnet] = links(segments, trained)
+        return self._links[subnet]
 
 
-def _add(a: PyTree, b: PyTree) -> PyTree:
-    return jax.tree.map(jnp.add, a, b)
+def links(segments: Sequence[Segment], trained: Sequence[bool]) -> tuple[Link, ...]:
+    """Segments in order, and what is asked of each where some of them train."""
+    found, begun = [], False
+    for segment, own in zip(segments, trained, strict=True):
+        asked = [name for name, of in (("trainable", own), ("carry", begun)) if of]
+        found.append(Link(segment, tuple(asked)))
+        begun |= own
+    return tuple(found)

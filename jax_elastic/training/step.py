@@ -19,7 +19,7 @@ from jax_elastic.training.ema import moving_average
 from jax_elastic.training.mesh import replicated, sharded
 from jax_elastic.training.phases import Phase
 from jax_elastic.training.state import TrainState
-from jax_elastic.training.sum_of_grads import Draws, Found, sum_of_grads
+from jax_elastic.training.sum_of_grads import Draws, Found, added, sum_of_grads
 from jax_elastic.training.trainable import merge, partition
 
 PyTree = Any
@@ -171,7 +171,7 @@ def make_chunk(step: Step, data: DataConfig, classes: tuple[int, ...], mesh: Mes
             state, losses, total = carry
             state, sums = one(state, i)
             losses = losses.at[i].set(sums["loss"][0])
-            return state, losses, jax.tree.map(jnp.add, total, sums)
+            return state, losses, added(total, sums)
 
         return lax.fori_loop(0, n, body, (state, losses, zeros))  # type: ignore[no-any-return]
 

@@ -46,7 +46,7 @@ def sum_of_grads(loss: Loss, params: PyTree, draws: Draws, form: Form, space: Sp
     gradient: _Gradient = jax.value_and_grad(loss, has_aux=True)
     if isinstance(draws, tuple):
         parts = (gradient(params, draw, jnp.int32(j)) for j, draw in enumerate(draws))
-        return functools.reduce(_add, parts)
+        return functools.reduce(added, parts)
     if form == "vmap":
         return _vmapped(gradient, params, draws)
     one = _switched(gradient, space) if form == "scan_switch" else gradient
@@ -111,9 +111,10 @@ def add_up(one: Callable[..., Any], rows: tuple[PyTree, ...]) -> Any:
     first = jax.tree.map(lambda a: a[0], rows)
     shapes = jax.eval_shape(one, *first)
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    total, _ = lax.scan(lambda acc, row: (_add(acc, one(*row)), None), zeros, rows)
+    total, _ = lax.scan(lambda acc, row: (added(acc, one(*row)), None), zeros, rows)
     return total
 
 
-def _add(a: PyTree, b: PyTree) -> PyTree:
+def added(a: PyTree, b: PyTree) -> PyTree:
+    """The sum of two pytrees of numbers, leaf by leaf."""
     return jax.tree.map(jnp.add, a, b)

@@ -1,11 +1,14 @@
 """Parameters chosen by a regular expression over their paths: those a phase trains or decays."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+from jax_elastic.elastic.family import Variables
 from jax_elastic.errors import UsageError
 
 PyTree = Any
@@ -29,6 +32,24 @@ def partition(params: PyTree, pattern: str) -> tuple[PyTree, PyTree]:
     trainable = {path: leaf for path, leaf in flat.items() if chosen[path]}
     frozen = {path: leaf for path, leaf in flat.items() if not chosen[path]}
     return unflatten_dict(trainable, sep="/"), unflatten_dict(frozen, sep="/")
+
+
+def is_trained(take: Callable[[Variables], PyTree], variables: Variables, pattern: str) -> bool:
+    """Whether a part of a network has a trainable leaf.
+
+    Args:
+      take: variables -> the arrays of that part, see `Segment`.
+      variables: the network's, or their shapes.
+      pattern: see `partition`.
+    """
+
+    def marks(leaf: Any, mark: bool) -> np.ndarray:
+        return np.broadcast_to(np.bool_(mark), leaf.shape)  # of no memory
+
+    params = variables["params"]
+    chosen = jax.tree.map(marks, params, matches(params, pattern, "trainable"))
+    none = jax.tree.map(lambda leaf: marks(leaf, False), variables["stats"])
+    return any(np.any(leaf) for leaf in jax.tree.leaves(take({"params": chosen, "stats": none})))
 
 
 def matches(params: PyTree, pattern: str, what: str) -> PyTree:

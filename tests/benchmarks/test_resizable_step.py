@@ -123,14 +123,41 @@ def test_what_is_compiled_is_bounded_however_many_iterations_there_are(tiny):
     found = compilations(NETWORK, 12, "staged")
     # So soon all operating points came up that nothing is left that could be compiled.
     assert found["last"] < 6
-    assert (found["forward"], found["backward"]) == (STAGED, STAGED)
-    assert (found["form"], found["bound"], found["kept"]) == ("staged", 6 * 2 * 2, True)
+    # The image's resize has no gradient.
+    assert (found["forward"], found["backward"]) == (STAGED, STAGED - 1)
+    # Pieces, but more of them than the four points.
+    assert (found["form"], found["bound"], found["kept"]) == ("staged", 4, False)
     assert found["all"] > 2 * STAGED
 
 
-@pytest.mark.parametrize("form,most", [("host", 4), ("scan_switch", 1), ("sliced", None)])
-def test_other_forms_have_a_program_for_each_point_one_for_all_or_no_bound(form, most):
-    assert bound_of(NETWORK, form) == most
+@pytest.mark.slow
+@pytest.mark.parametrize("stages,points", [(3, 27), (4, 81)])
+def test_two_hundred_iterations_compile_what_segments_and_pairs_of_scales_are(tiny, stages, points):
+    network = Resizable(ResNet((1,) * stages, width=2), (0.5, 0.75, 1.0), side=32)
+    programs = 2 + stages * 3 + 3 + (stages - 1) * 3 * 3
+
+    found = compilations(network, 200, "staged")
+
+    assert (found["forward"], found["backward"]) == (programs, programs - 1)
+    assert programs <= len(network.segments(network.subnets.fullest)) * 3 * 3
+    assert (found["bound"], found["kept"]) == (points, programs <= points)
+    assert found["last"] < 40
+
+
+@pytest.mark.parametrize(
+    "network,form,most",
+    [
+        (NETWORK, "host", 4),
+        (NETWORK, "scan_switch", 1),
+        (NETWORK, "sliced", None),
+        (NETWORK, "staged", 4),
+        (Resizable(ResNet((3, 4, 6, 3))), "staged", 10 * 6**2),
+    ],
+)
+def test_programs_are_bounded_by_segments_and_pairs_of_scales_or_points_or_one_or_not_at_all(
+    network, form, most
+):
+    assert bound_of(network, form) == most
 
 
 def test_the_command_writes_the_rows_that_it_prints(tiny, made_up_times, tmp_path, capsys):

@@ -11,7 +11,9 @@ import pytest
 from toy import Toy
 from warm import some_draws
 
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.training import loop
 from jax_elastic.training.checkpoint import tree_hash
 from jax_elastic.training.experiment import Experiment, Runtime
@@ -25,6 +27,7 @@ from jax_elastic.training.stop import Stopped
 
 DATA, BATCH, STEPS, K = DataConfig(), 16, 5, 4
 EPOCHS = STEPS * BATCH / len(load(DATA, "train"))
+RESIZABLE = Resizable(ResNet((1,), width=2, classes=10), (0.5, 1.0), side=8)
 NO_NUMBERS = ("kind", "phase", "seconds", "images_per_second", "seconds_to_go")
 ONE_PROGRAM = ("scan", "scan_switch", "vmap")
 
@@ -38,7 +41,8 @@ SECOND = dataclasses.replace(PHASE, name="second", trainable="^head", optimizer=
 def experiment(form, *phases, dtype="float32", **fields):
     """Both depths in every step, in an order that changes."""
     settings = {"data": DATA, "ema_decay": 0.9, "steps_per_dispatch": K, **fields}
-    return Experiment(network=Toy(dtype), phases=phases or (PHASE,), form=form, **settings)
+    settings.setdefault("network", Toy(dtype))
+    return Experiment(phases=phases or (PHASE,), form=form, **settings)
 
 
 def run(experiment, workdir, devices=1, stop=None):
@@ -76,11 +80,22 @@ def test_the_loop_trains_the_same_network_in_every_form_in_float64(sliced, tmp_p
     chex.assert_trees_all_close(rows, expected_rows, rtol=1e-10)
 
 
-@pytest.mark.parametrize("form", ["host", "auto"])
-def test_a_run_of_several_draws_that_is_stopped_ends_with_the_same_bits(tmp_path, form):
-    whole = run(experiment(form, PHASE, SECOND), tmp_path / "whole")
+@pytest.mark.parametrize(
+    "form,network,phases",
+    [
+        ("host", Toy(), (PHASE, SECOND)),
+        ("auto", Toy(), (PHASE, SECOND)),
+        ("staged", RESIZABLE, (dataclasses.replace(PHASE, objective="independent"),)),
+    ],
+    ids=["host", "auto", "staged"],
+)
+def test_a_run_of_several_draws_that_is_stopped_ends_with_the_same_bits(
+    tmp_path, form, network, phases
+):
+    asked = experiment(form, *phases, network=network)
+    whole = run(asked, tmp_path / "whole")
     # Dispatches of other lengths, too.
-    stopping = experiment(form, PHASE, SECOND, runtime=Runtime(log_every=2, save_every=3))
+    stopping = dataclasses.replace(asked, runtime=Runtime(log_every=2, save_every=3))
     with pytest.raises(Stopped):
         run(stopping, tmp_path / "stopped", stop=lambda: True)
     assert tree_hash(run(stopping, tmp_path / "stopped")) == tree_hash(whole)
