@@ -163,8 +163,10 @@ def test_each_point_inside_the_step_is_the_network_by_itself(name):
     assert losses[0].dtype == np.float64
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name == "resnet" else pytest.mark.slow) for name in CASES],
+)
 def test_the_gradients_of_a_step_are_those_of_its_networks_by_themselves(name):
     case = CASES[name]
     with jax.enable_x64(True):

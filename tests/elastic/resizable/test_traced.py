@@ -11,6 +11,7 @@ import warm
 
 from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
 from jax_elastic.backbones.mobilenet_v2 import MobileNetV2
+from jax_elastic.backbones.resizablenet import ResizableNet
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.backbones.shufflenet_v2 import ShuffleNetV2
 from jax_elastic.elastic.family import TRACED_FORMS, Draw
@@ -31,10 +32,28 @@ CASES = {
 }
 
 
+# Without a canvas; each stretch can switch between its scales all the same.
+SWITCHED = {
+    "shufflenet_v2": Resizable(
+        ShuffleNetV2((2,), (4,), 2, 6, classes=5, stem="cifar"), (0.7, 1.25), **SETTINGS
+    ),
+    "resizablenet": Resizable(
+        ResizableNet(("33", "35"), (4, 6), 2, 4, 0.5, classes=5, stem="cifar"),
+        (0.7, 1.25),
+        **SETTINGS,
+    ),
+}
+ALL = CASES | SWITCHED
+CASES_IN_FORMS = [
+    *((name, form) for name in CASES for form in ("loss", "switched_loss")),
+    *((name, "switched_loss") for name in SWITCHED),
+]
+
+
 @functools.cache
 def given(name):
     """Variables, a batch of images that are no squares, and a point of small maps first."""
-    network = CASES[name]
+    network = ALL[name]
     variables = warm.cast(warm.random_weights(network), "float64")
     batch = warm.random_batch(3, dtype="float64")
     batch["image"] = batch["image"][:, :, :7]
@@ -54,16 +73,15 @@ def found(name, loss, draw):
 
 @functools.cache
 def static(name):
-    network, (_, _, where) = CASES[name], given(name)
+    network, (_, _, where) = ALL[name], given(name)
     return found(name, network.loss, Draw(network.subnets.at(where)))
 
 
 @pytest.mark.slow  # to compile; `test_sum_of_grads.py` has one network among the fast ones
-@pytest.mark.parametrize("form", ["loss", "switched_loss"])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name,form", CASES_IN_FORMS)
 def test_a_traced_point_is_the_static_one(name, form):
     with jax.enable_x64(True):
-        traced = found(name, getattr(CASES[name], form), Draw(None, given(name)[2]))
+        traced = found(name, getattr(ALL[name], form), Draw(None, given(name)[2]))
         chex.assert_trees_all_equal_dtypes(traced, static(name))
         # Law 1: the same sums in another order.
         chex.assert_trees_all_close(traced, static(name), rtol=1e-10, atol=1e-10)
