@@ -1,17 +1,16 @@
 """Which form the steps of a phase take, where `config.form` leaves it open.
 
-Where points combine choices, `staged` has the least to compile: its programs are pieces, which
-together are about one network for each choice of a stage, and those of `host` are whole networks,
-one for each point. So it is taken also where pieces outnumber points: 27 points of 3 stages (width
-8, 2 CPU cores) are 63 programs, forward and backward, of 29 CPU seconds; as `host` has them, 27 of
-97.
+Where points combine choices, `staged` has the least to compile among the forms that ask the device
+for no choice: its programs are pieces, which together are about one network for each choice of a
+stage, and those of `host` are whole networks, one for each point. So it is taken also where pieces
+outnumber points (`python -m benchmarks.resizable_step` tells what each form compiles).
 """
 
 from typing import Literal
 
 import numpy as np
 
-from jax_elastic.elastic.family import Family, Form, When
+from jax_elastic.elastic.family import Family, Form, Switching, When
 from jax_elastic.training.phases import Phase
 
 FormChoice = Literal["auto", Form]
@@ -29,11 +28,10 @@ def resolve(choice: FormChoice, network: Family, phase: Phase, platform: str) ->
 
     Args:
       choice: a form, which is taken, or `auto`: for several draws on CPUs `scan_switch` where the
-        space is small, which takes no longer than `sliced` and the memory of one draw (that of
-        all where a network switches by itself, see `Switching`); elsewhere, where the draws differ
-        from step to step, each set of which `sliced` would compile anew, `staged` if the network
-        can and the phase takes its batches whole, else `host`; `sliced` for all others
-        (docs/training.md).
+        space is small, or of any size where a network switches by itself (see `Switching`), one
+        program that takes no longer than `sliced`; elsewhere, where the draws differ from step to
+        step, each set of which `sliced` would compile anew, `staged` if the network can and the
+        phase takes its batches whole, else `host`; `sliced` for all others (docs/training.md).
       network: whose draws they are.
       phase: whose first steps are looked at.
       platform: of the devices: `cpu`, `gpu` or `tpu`.
@@ -47,7 +45,8 @@ def resolve(choice: FormChoice, network: Family, phase: Phase, platform: str) ->
     }
     if max(map(len, steps)) == 1:
         return "sliced"
-    if platform == "cpu" and "scan_switch" in network.forms and len(network.subnets) <= FEW:
+    small = isinstance(network, Switching) or len(network.subnets) <= FEW
+    if platform == "cpu" and "scan_switch" in network.forms and small:
         return "scan_switch"
     if len(steps) == 1:
         return "sliced"

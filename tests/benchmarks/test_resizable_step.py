@@ -90,9 +90,9 @@ def test_all_fair_steps_have_the_same_macs():
 def test_the_bar_stands_at_the_default_form_and_all_forms_are_there():
     found = case("tiny", dataclasses.replace(NETWORK, scales=(0.25, 0.5, 0.75, 1.0, 2.0)), (), 2)
     bars = {ratio.name: ratio.most for ratio in found.ratios}
-    assert bars.pop("staged") == 1.05
+    assert bars.pop("scan_switch") == 1.05
     assert bars.pop(APART) is None
-    assert set(bars) == set(NETWORK.forms) - {"staged"}
+    assert set(bars) == set(NETWORK.forms) - {"scan_switch"}
     assert not any(bars.values())
 
 

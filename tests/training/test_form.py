@@ -48,9 +48,9 @@ class WithoutSwitch(Toy):
         (SMALL, GATED, "cpu", "sliced"),
         (Large(), BOTH, "cpu", "host"),
         (WithoutSwitch(), BOTH, "cpu", "host"),
-        (RESIZABLE, FAIR, "cpu", "staged"),
+        (RESIZABLE, FAIR, "cpu", "scan_switch"),
         (RESIZABLE, FAIR, "gpu", "staged"),
-        (RESIZABLE, dataclasses.replace(FAIR, accumulate=2), "cpu", "host"),
+        (RESIZABLE, dataclasses.replace(FAIR, accumulate=2), "gpu", "host"),
         (RESIZABLE, TARGET, "cpu", "sliced"),
     ],
 )
