@@ -98,7 +98,11 @@ def main(argv: list[str]) -> None:
         figures["branch_norms"] = draw_branch_norms(named, f"{experiment.data.name}, {step}")
     for name, figure in figures.items():
         path = folder / f"{name}.png"
-        print(f"no {path}: {figure}" if isinstance(figure, str) else save_figure(figure, path))
+        if isinstance(figure, str):
+            path.unlink(missing_ok=True)  # of an evaluation before, which had the data for it
+            print(f"no {path}: {figure}")
+        else:
+            print(save_figure(figure, path))
 
 
 def _borrow(

@@ -27,7 +27,7 @@ from jax_elastic.inference.recalibrate import (
     whole_batches,
 )
 from jax_elastic.subnet import Subnet
-from jax_elastic.training.checkpoint import Checkpoints, Meta, read_meta
+from jax_elastic.training.checkpoint import Checkpoints, Meta
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.mesh import make_mesh
 from jax_elastic.training.workdir import (
@@ -138,23 +138,17 @@ def _starts(
 
 
 def _check_out(out: Path) -> None:
-    """Refuses a workdir that saving there would cost its checkpoints.
+    """Refuses a workdir that is in use: what was found of its weights would be told of others.
 
     Raises:
-      UsageError: it has one that `recalibrate` did not write.
+      UsageError: it has checkpoints.
     """
-    steps = [path for path in (out / CHECKPOINTS).glob("*") if path.name.isdecimal()]
-    for step in steps:
-        try:
-            ours = "recalibrated" in read_meta(step)
-        except (OSError, ValueError):
-            ours = False  # damaged: it may have been anyone's
-        if not ours:
-            raise UsageError(
-                f"{out} has checkpoints that recalibrate did not write and would delete",
-                "a new directory, or one that recalibrate wrote",
-                "take another --out",
-            )
+    if any(path.name.isdecimal() for path in (out / CHECKPOINTS).glob("*")):
+        raise UsageError(
+            f"{out} has checkpoints already",
+            "a directory of no run",
+            "take another --out, or delete that one if nobody needs it",
+        )
 
 
 def _check_source(workdir: Path, meta: Meta) -> None:

@@ -32,7 +32,8 @@ def check_statistics(network: Family, variables: Variables, subnet: Subnet) -> N
         raise UsageError(
             f"operating point {subnet} uses BN statistics that were never estimated "
             f"(segment {name})",
-            next_step="finish its training (train.py on its workdir goes on), or estimate them: "
+            next_step="name an operating point that was trained, finish its training (train.py on "
+            "its workdir goes on), or estimate them: "
             f"python -m jax_elastic recalibrate --workdir=WORKDIR --subnet={subnet}{budget}",
         )
 

@@ -71,6 +71,8 @@ def _of_combinations(rows: Sequence[Row], title: str) -> dict[str, Found]:
         if few
         else draw_fronts(named, title)
     }
+    if len(rows) == 1:  # somebody asked for this point, not for what choices are worth
+        return found
     try:
         found["choices"] = draw_preferences(rows, title)
     except UsageError as error:

@@ -232,20 +232,21 @@ def test_a_trained_run_in_the_place_of_a_recalibrated_workdir_is_refused_and_kep
     argv = [f"--workdir={source}", f"--subnet={FULL}", f"--out={tmp_path}"]
     told = error_of(["recalibrate", *argv, *SMALL], capsys)
 
-    assert f"{trained} has checkpoints that recalibrate did not write and would delete" in told
+    assert f"{trained} has checkpoints already" in told
     assert (trained / CHECKPOINTS / "40").is_dir()
     if not damaged:
         assert "recalibrated" not in load_variables(trained, EXPERIMENT)[1]
 
 
-def test_a_recalibrated_workdir_can_be_written_again(low, tmp_path):
-    again = tmp_path / low.name
-    shutil.copytree(low, again)
+def test_a_recalibrated_workdir_is_not_written_over(low, tmp_path, capsys):
+    shutil.copytree(low, tmp_path / low.name)
+    before = load_variables(low, EXPERIMENT)[1]["recalibrated"]
 
     argv = [f"--workdir={low.parents[1]}", f"--subnet={LOW}", f"--out={tmp_path}"]
-    assert run(["recalibrate", *argv, *SMALL, "--images=32"]) == 0
+    told = error_of(["recalibrate", *argv, *SMALL, "--images=32"], capsys)
 
-    assert load_variables(again, EXPERIMENT)[1]["recalibrated"]["images"] == 32
+    assert f"{tmp_path / low.name} has checkpoints already" in told
+    assert load_variables(tmp_path / low.name, EXPERIMENT)[1]["recalibrated"] == before
 
 
 def test_a_recalibrated_workdir_is_no_source_of_another(low, capsys):

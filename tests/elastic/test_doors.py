@@ -35,7 +35,8 @@ def test_statistics_of_a_fresh_network_are_refused_by_a_message_that_says_how_to
         check_statistics(SMALL, variables_with_counts(0), FULL)
     assert str(error.value) == (
         "operating point full uses BN statistics that were never estimated (segment stem); "
-        "finish its training (train.py on its workdir goes on), or estimate them: "
+        "name an operating point that was trained, finish its training (train.py on its workdir "
+        "goes on), or estimate them: "
         "python -m jax_elastic recalibrate --workdir=WORKDIR --subnet=full --budget=0.6"
     )
 

@@ -181,3 +181,9 @@ def test_an_evaluation_of_combinations_draws_what_it_has_enough_points_for(rows)
         assert "label" not in figures["accuracy_against_macs"].axes[0].get_xlabel()
     else:
         assert "for example --sample=60" in figures["choices"]
+
+
+def test_of_a_point_that_was_asked_for_alone_nothing_is_missing():
+    (*_, one) = ({key: value for key, value in row.items() if key != "run"} for row in GRID)
+
+    assert set(draw_run(evaluation([one]), None, "toy")) == {"accuracy_against_macs"}
