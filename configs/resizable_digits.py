@@ -2,10 +2,9 @@
 
 Paper: Resizable Neural Networks (ICLR 2020 submission), in small.
 Command: python train.py --config=configs/resizable_digits.py --workdir=runs/resizable
-Hardware: 2 CPU cores. Time: about 4 minutes.
-Expected, on test (seed 0, 2 cores): top-1 98.1 to 99.7 % at 24 of the 27 operating points, 98.6 %
-at the fullest of 6.6 M MACs; 96.1 to 96.7 % where the first two maps have half their side, from
-1.7 M MACs on.
+Hardware: 2 CPU cores. Time: about 2 minutes.
+Expected, on test (seed 0, 2 cores): top-1 97.2 to 99.4 % at 26 of the 27 operating points and 96.9 %
+at the other, for 1.7 to 6.6 M MACs; the cheapest has 98.1 %, the fullest 97.5 %.
 
 Variants: `digits` (default) or `hard`, which trains on digits_hard, 300 images amid clutter and
 noise; and one of
