@@ -3,8 +3,8 @@
 Paper: Resizable Neural Networks (ICLR 2020 submission), in small.
 Command: python train.py --config=configs/resizable_digits.py --workdir=runs/resizable
 Hardware: 2 CPU cores. Time: about 2 minutes.
-Expected, on test (seed 0, 2 cores): top-1 97.2 to 99.4 % at 26 of the 27 operating points and 96.9 %
-at the other, for 1.7 to 6.6 M MACs; the cheapest has 98.1 %, the fullest 97.5 %.
+Expected, on test (seed 0, 2 cores): top-1 97.2 to 99.4 % at 26 of the 27 operating points and
+96.9 % at the other, for 1.7 to 6.6 M MACs; the cheapest has 98.1 %, the fullest 97.5 %.
 
 Variants: `digits` (default) or `hard`, which trains on digits_hard, 300 images amid clutter and
 noise; and one of
