@@ -11,7 +11,7 @@ noise; and one of
   `rs` (default): fair sampling, BN layers for each scale;
   `naive`: the scales of a step are drawn independently;
   `shared_bn`: one set of BN layers for all scales;
-  `individual`: one operating point alone, --config.network.target=0.5,0.75,1.0 or another;
+  `individual`: one operating point alone, --config.subnet=resolution:.5,.75,1 or another;
   `plain`: the fullest alone, which is what a network that is not resizable would be trained as;
   `input_only`: only the image is resized.
 

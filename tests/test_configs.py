@@ -12,6 +12,7 @@ import pytest
 from jax_elastic.cli.flags import read_config
 from jax_elastic.elastic.family import When
 from jax_elastic.elastic.urnet.variants import VARIANTS
+from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
 from jax_elastic.training.experiment import from_config, to_config
 
@@ -139,9 +140,26 @@ def test_a_network_for_one_point_trains_and_shows_that_one(kind: str) -> None:
     assert tuple(draw.subnet for draw in draws) == network.shown == (network.subnets.fullest,)
 
 
-def test_the_point_that_is_trained_alone_is_chosen_on_the_command_line() -> None:
-    target = "--config.network.target=0.5,0.75,1.0"
+@pytest.mark.parametrize("flag", ["subnet=resolution:.5,.75,1", "network.target=0.5,0.75,1.0"])
+def test_the_point_that_is_trained_alone_is_chosen_on_the_command_line(flag: str) -> None:
+    config = "--config=configs/resizable_digits.py:individual"
 
-    experiment, _ = read_config(["--config=configs/resizable_digits.py:individual", target], "")
+    experiment, _ = read_config([config, f"--config.{flag}"], "")
 
+    assert experiment.subnet == "resolution:0.5,0.75,1"
     assert experiment.network.shown == (Subnet("resolution", (0.5, 0.75, 1)),)
+
+
+def test_two_flags_that_name_different_points_are_refused() -> None:
+    both = ["--config.subnet=resolution:1,1,1", "--config.network.target=0.5,0.75,1.0"]
+
+    with pytest.raises(UsageError, match=r"config.subnet is .*1,1,1, but .* at .*0.5,0.75,1;"):
+        read_config(["--config=configs/resizable_digits.py", *both], "")
+
+
+@pytest.mark.parametrize("variant", ["resnet50", "mobilenet_v1"])
+def test_a_flag_cannot_change_the_kind_of_a_group_and_says_what_can(variant: str) -> None:
+    flag = "--config.network.backbone.kind=mobilenetv2"
+
+    with pytest.raises(UsageError, match=r"backbone.kind cannot .* name the variant that has it"):
+        read_config([f"--config=configs/resizable_cifar10.py:{variant}", flag], "")

@@ -82,7 +82,7 @@ def experiment(
     config.seed = 0
     config.data = data
     config.runtime = {"log_every": 200, "save_every": 2000}
-    config.network, config.phases = vary(
+    config.network, config.subnet, config.phases = vary(
         kind, {"backbone": keys, **network}, stages, {"name": "train", **phase}
     )
     return config

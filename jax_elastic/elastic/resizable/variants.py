@@ -6,6 +6,10 @@ References:
 
 from typing import Any
 
+from jax_elastic.elastic.family import TARGET
+from jax_elastic.elastic.resizable.resizable import AXIS
+from jax_elastic.subnet import Subnet
+
 Values = dict[str, Any]
 
 VARIANTS = ("rs", "naive", "shared_bn", "individual", "plain", "input_only")
@@ -14,14 +18,16 @@ TARGETED = ("individual", "plain")
 """Those that are trained for one operating point alone."""
 
 
-def vary(kind: str, network: Values, stages: int, phase: Values) -> tuple[Values, tuple[Values]]:
-    """The network and the phases of a variant.
+def vary(
+    kind: str, network: Values, stages: int, phase: Values
+) -> tuple[Values, str, tuple[Values]]:
+    """The network, the one operating point that it is for if any, and the phases of a variant.
 
     - `rs`: fair sampling, BN layers for each scale.
     - `naive`: the scales of a step are drawn independently.
     - `shared_bn`: one set of BN layers for all scales.
-    - `individual`, `plain`: the fullest operating point alone. Of the one `target` may be another
-      point; the other asks whether a network is resizable that was not trained to be.
+    - `individual`, `plain`: the fullest operating point alone. Of the one `config.subnet` may be
+      another; the other asks whether a network is resizable that was not trained to be.
     - `input_only`: only the image is resized.
 
     Args:
@@ -30,12 +36,11 @@ def vary(kind: str, network: Values, stages: int, phase: Values) -> tuple[Values
       stages: how many maps the backbone has.
       phase: the one phase, all but its objective.
     """
-    full = {"target": (1.0,) * stages}
     changed: dict[str, Values] = {
         "shared_bn": {"shared_bn": True},
         "input_only": {"places": "input"},
-        **dict.fromkeys(TARGETED, full),
     }
-    objective = {"naive": "independent", **dict.fromkeys(TARGETED, "target")}
+    subnet = str(Subnet(AXIS, (1,) * stages)) if kind in TARGETED else ""
+    objective = {"naive": "independent", **dict.fromkeys(TARGETED, TARGET)}
     family = {"family": "resizable", **network, **changed.get(kind, {})}
-    return family, ({**phase, "objective": objective.get(kind, "fair")},)
+    return family, subnet, ({**phase, "objective": objective.get(kind, "fair")},)
