@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from jax_elastic.data.datasets import DataConfig
-from jax_elastic.elastic.family import Family, Form, Targeted
+from jax_elastic.elastic.family import TARGET, Family, Form, Targeted
 from jax_elastic.elastic.registry import FAMILIES, family_name
 from jax_elastic.errors import UsageError
 from jax_elastic.training.aim import agreed
@@ -136,6 +136,29 @@ class Experiment(Settings):
     def form_in(self, phase: Phase, platform: str) -> Form:
         """The form of a phase's steps on a platform, e.g. ``cpu``."""
         return resolve(self.form, self.network, phase, platform)
+
+    def check_complete(self) -> None:
+        """Refuses to train what lacks an answer that no config file can give.
+
+        Apart from construction, because a config's flags give it later.
+
+        Raises:
+          UsageError: a phase trains the one operating point that the run is for, and there is none;
+            or one finetunes, and there are no weights to start from.
+        """
+        for phase in self.phases_run:
+            if phase.objective == TARGET and not self.subnet:
+                raise UsageError(
+                    f"phase {phase.name!r} trains one operating point, and config.subnet is empty",
+                    f"for example --config.subnet={self.network.subnets.fullest}",
+                    "jax-elastic search --workdir=... finds the best one of a trained network",
+                )
+        first = self.phases_run[0]
+        if first.finetune and not self.init_from:
+            raise UsageError(
+                f"phase {first.name!r} finetunes, and there are no weights to start from",
+                next_step="give the workdir of the run that trained them: --config.init_from=...",
+            )
 
     def _check_phases(self) -> None:
         if not self.phases:

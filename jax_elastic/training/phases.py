@@ -51,6 +51,7 @@ class Phase:
       validate: whether validation is measured in this phase; not where the network is not yet
         what it will be, as a gated one before its gates are trained.
       pretrain: left out where the run starts from other weights, `config.init_from`.
+      finetune: needs weights to start from: of another run, or of a phase before it.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Phase:
     label_smoothing: float = 0.0
     validate: bool = True
     pretrain: bool = False
+    finetune: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "batch_size", "accumulate"):

@@ -23,6 +23,7 @@ from jax_elastic.training.experiment import (
     from_config,
     to_config,
 )
+from jax_elastic.training.loop import train
 from jax_elastic.training.phases import Phase
 
 URNET = Experiment(
@@ -166,6 +167,47 @@ def test_a_point_that_a_run_cannot_be_for_is_refused(experiment, subnet, message
     with pytest.raises(UsageError) as error:
         dataclasses.replace(experiment, subnet=subnet)
     assert message in str(error.value)
+
+
+def finetuned(*before, **fields):
+    """A run that ends with finetuning the point of `AIMED`."""
+    phases = (*before, Phase("finetune", 1, "target", 0.01, finetune=True))
+    return dataclasses.replace(AIMED, phases=phases, **fields)
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        AIMED,
+        finetuned(Phase("train", 1, "fair", 0.1)),
+        finetuned(init_from="runs/a"),
+        finetuned(Phase("train", 1, "fair", 0.1, pretrain=True), init_from="runs/a"),
+    ],
+)
+def test_a_run_that_knows_its_point_and_its_weights_is_complete(experiment):
+    experiment.check_complete()
+
+
+@pytest.mark.parametrize(
+    "experiment,message",
+    [
+        (
+            RESIZABLE,
+            "phase 'train' trains one operating point, and config.subnet is empty; for example "
+            "--config.subnet=resolution:1,1; jax-elastic search",
+        ),
+        (
+            finetuned(),
+            "phase 'finetune' finetunes, and there are no weights to start from; give the workdir "
+            "of the run that trained them: --config.init_from=...",
+        ),
+    ],
+)
+def test_a_run_that_lacks_an_answer_is_refused_where_training_begins(experiment, message, tmp_path):
+    with pytest.raises(UsageError) as error:
+        train(experiment, tmp_path)
+    assert message in str(error.value)
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_point_is_another_config():
