@@ -23,16 +23,6 @@ VARIANTS = (*SHARED, "nas", *SWITCHED, *ALONE)
 """What `vary` knows, the paper's own first."""
 
 SWITCH = 0.6  # of the epochs are over when `SWITCHED` go on with the fullest alone
-FINETUNING: Values = {
-    "name": "finetune",
-    "epochs": 15.0,
-    "learning_rate": 0.01,
-    "schedule": "cosine",
-    "milestones": (),
-    "objective": TARGET,
-    "finetune": True,
-}
-"""What differs from the phase that trained a network when one of its points is finetuned."""
 _NETWORK: dict[str, Values] = {
     "shared_bn": {"shared_bn": True},
     "aug_no_banks": {"shared_bn": True},
@@ -74,16 +64,32 @@ def vary(kind: str, network: Values, stages: int, phase: Values, data: Values) -
 
 def _phases(kind: str, phase: Values) -> tuple[Values, ...]:
     if kind in SWITCHED:
-        return _switched(phase)
+        return switched(phase)
     if kind == "nas":
-        return ({**phase, **FINETUNING},)
+        return finetuned(phase)
     if kind in ALONE:
         return ({**phase, "objective": TARGET},)
     return ({**phase, "objective": "independent" if kind == "naive" else "fair"},)
 
 
-def _switched(phase: Values) -> tuple[Values, Values]:
-    """Two phases in place of one, with its epochs and its learning rates."""
+def finetuned(phase: Values) -> tuple[Values]:
+    """The phase that finetunes one point of a network that `phase` trained."""
+    return (
+        {
+            **phase,
+            "name": "finetune",
+            "epochs": 15.0,
+            "learning_rate": 0.01,
+            "schedule": "cosine",
+            "milestones": (),
+            "objective": TARGET,
+            "finetune": True,
+        },
+    )
+
+
+def switched(phase: Values) -> tuple[Values, Values]:
+    """All points, then the one that the run is for, in the epochs and at the rates of `phase`."""
     epochs = phase["epochs"]
     switch = SWITCH * epochs
     both = {**phase, "schedule_epochs": epochs}
