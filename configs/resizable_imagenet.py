@@ -7,7 +7,11 @@ Expected (paper, top-1 in % of one network, in brackets of networks trained one 
 ResNet-50 77.1 (76.4) at 4.1 G, 76.6 (75.4) at 2.8 G, 75.2 (74.2) at 2.0 G, 72.3 (71.6) at 1.1 G;
 MobileNetV1 72.0 (70.6) at 569 M, 71.3 (70.0) at 462 M, 70.7 (69.5) at 391 M, 69.5 (68.1) at 291 M;
 ShuffleNetV2 73.3 (72.6) at 299 M, 72.2 (71.5) at 251 M, 70.9 (70.3) at 199 M, 69.8 (69.2) at 147 M;
-ResizableNet (`aug`, in brackets `no_aug`) 77.8 (77.4) at 365 M. Not reproduced here yet.
+ResizableNet (`aug`, in brackets `no_aug`) 77.8 (77.4) at 365 M;
+`nas` of ResNet-50 77.8 at 3.5 G, 77.4 at 2.8 G, 76.8 at 2.3 G, 76.5 at 2.0 G, 72.8 at 1.1 G, and of
+MobileNetV1 71.9 at 391 M, 70.9 at 291 M;
+at full resolution ResNet-50 `plain` 76.4, `cutout` 76.5, `mixup` 76.7, `aug_no_banks` 76.9, `aug`
+78.8; ShuffleNetV2 `plain` 72.6, `aug_no_banks` 72.8, `aug` 73.7. Not reproduced here yet.
 
 Variants: `resnet50` (default), `mobilenet_v1`, `mobilenet_v2`, `shufflenet_v2`, `resizablenet`; and
 one of those of `resizable_digits.py`, for example `resnet50,shared_bn`:
@@ -16,12 +20,13 @@ one of those of `resizable_digits.py`, for example `resnet50,shared_bn`:
   `nas`: goes on with one point of a trained network, --config.subnet and --config.init_from;
   `aug`, `aug_no_banks`: all points, then the fullest alone, in the epochs of the network for one;
   `individual`, `plain`, `cutout`, `mixup`: one point alone, in those epochs.
-ResizableNet has the paper's 480 epochs in all of them, is trained as `aug` where none is named, and
-has `no_aug`, which is `plain`.
+ResizableNet has the paper's 480 epochs in all of them but `nas`, is trained as `aug` where none is
+named, and has `no_aug`, which is `plain`.
 
-Our choices (docs/choices.md R2, R5): the scales; ResNet-50's first learning rate; momentum .9; .1
-of label smoothing for ResizableNet; some 50,000 training images are held out, by which operating
-points can be chosen. The random-resized crops of the paper are not there yet.
+Our choices (docs/choices.md R2, R5, R14, R15): the scales; ResNet-50's first learning rate;
+momentum .9; .1 of label smoothing for ResizableNet; the rate of finetuning, and when to switch;
+some 50,000 training images are held out, by which operating points can be chosen. The
+random-resized crops of the paper are not there yet.
 
 Images are read into memory as arrays, which a set of this size does not fit: the network builds,
 counts and steps, but training it on the whole set waits for input that is streamed.

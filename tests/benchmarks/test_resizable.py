@@ -281,7 +281,7 @@ def test_another_scale_is_refused():
 def test_one_seed_is_trained_and_evaluated_from_end_to_end(name, monkeypatch, tmp_path):
     def shortened(*args):
         experiment = read(*args)
-        network = dataclasses.replace(experiment.network, backbone=ResNet((1, 1, 1), 2), side=8)
+        network = dataclasses.replace(experiment.network, backbone=ResNet((1, 1, 1), 2), side=12)
         short = {"epochs": 0.25, "schedule_start": 0.0}
         phases = tuple(dataclasses.replace(phase, **short) for phase in experiment.phases)
         return dataclasses.replace(experiment, network=network, phases=phases)
