@@ -7,7 +7,7 @@ Expected: nothing is printed to compare with. Not trained yet.
 
 Variants: `resnet50` (default), `mobilenet_v1`, `mobilenet_v2`, `shufflenet_v2`, `resizablenet`; and
 one of those of `resizable_digits.py`, for example `mobilenet_v1,naive`. ResizableNet is trained as
-`aug` where none is named.
+`aug` where none is named, and has `no_aug`, which is `plain`.
 
 All settings here are ours. The stem has no stride and no pool, and the first blocks that halve the
 map do so from 32 pixels on. There are three scales, because the last map has 4 pixels at most. It
