@@ -16,8 +16,7 @@ have the paper's epochs, the others twice as many.
 
 Our choices (docs/choices.md R2, R5): the scales; ResNet-50's first learning rate; momentum .9; .1
 of label smoothing for ResizableNet; some 50,000 training images are held out, by which operating
-points can be chosen. ResizableNet's last epochs, at the full resolution alone, and the
-random-resized crops of the paper are not there yet.
+points can be chosen. ResizableNet's last epochs, at the full resolution alone, are not there yet.
 
 Images are read into memory as arrays, which a set of this size does not fit: the network builds,
 counts and steps, but training it on the whole set waits for input that is streamed.
