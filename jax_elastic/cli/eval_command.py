@@ -15,7 +15,7 @@ from jax_elastic.cli.flags import (
 )
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
-from jax_elastic.cli.recalibrated import cautions, facts, own_points
+from jax_elastic.cli.recalibrated import borrowed_line, cautions, facts, own_points
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.elastic.borrow import borrow_banks, borrowing
 from jax_elastic.elastic.family import Family, Variables
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> None:
     step = f"step {meta['step']}{', the best' if values.checkpoint == 'best' else ''}"
     print(f"{workdir}, {step}: {len(found.opened)} rows on the {values.split} split")
     if borrowed:
-        print(f"UNSAFE: {', '.join(borrowed)} with banks of {values.bank_of}, never trained for it")
+        print(borrowed_line(borrowed, values.bank_of))
     for line in cautions(meta.get("recalibrated", {})):
         print(line)
     print(format_table(found.rows))
