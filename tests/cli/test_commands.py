@@ -143,6 +143,8 @@ def test_macs_prints_what_each_block_costs(capsys: pytest.CaptureFixture[str]) -
     assert run(["macs", "--config=configs/urnet_cifar10.py:32"]) == 0
 
     printed = capsys.readouterr().out
+    assert "\nof gates: of what decides for each image what runs; " in printed
+    assert "executed" not in printed  # which here is the same
     assert "68,885,888" in printed  # 68,862,592 and the gates' 23,296
     assert "6: 3.5 M" in printed and "15: 4.7 M" in printed
 
