@@ -104,8 +104,7 @@ class Resizable(Static):
             raise UsageError(f"places {self.places!r} are unknown", "stages or input")
         if self.side < 1:
             raise UsageError(f"side {self.side} is not positive", "pixels")
-        for standard in self._standard:
-            scaled(standard, self.scales[0])
+        self._check_smallest()
         if self.target:
             self.check(Subnet(AXIS, self.target))
 
@@ -115,6 +114,16 @@ class Resizable(Static):
         return self.backbone
 
     # Counts and searches ask for thousands of operating points: what they share is made once.
+
+    def _check_smallest(self) -> None:
+        """Refuses a smallest scale that leaves no pixel of some map."""
+        count = len(self._standard)
+        for number, standard in enumerate(self._standard, 1):
+            try:
+                scaled(standard, self.scales[0])
+            except UsageError as error:
+                told = f"map {number} of {count} at side {self.side}"
+                raise UsageError(f"{told}: {error}") from None
 
     @cached_property
     def _standard(self) -> tuple[int, ...]:
