@@ -38,7 +38,7 @@ COLUMNS = (
 )
 
 LEGENDS = {
-    "executed_macs": "executed: MACs of the form that runs here, where it computes layers otherwise",
+    "executed_macs": "executed: MACs of the form that runs here, which does some layers otherwise",
     "gates": "of gates: of what decides for each image what runs; MACs are those of all gates open",
 }
 

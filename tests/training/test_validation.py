@@ -244,3 +244,22 @@ def test_of_many_accuracies_the_ends_the_best_and_the_mean_are_shown():
     assert describe(accuracies(27)) == (
         "score 0.6  top1[width:1] 0.51  top1[width:27] 0.77  best of 27: top1[width:2] 0.99"
     )
+
+
+@pytest.mark.parametrize(
+    ("meta", "patience", "told"),
+    [
+        ({"step": 4, "planned": 9, "best": None}, 0, "step 4 of 9: training is not finished"),
+        (
+            {"step": 4, "planned": 9, "best": [0.5, 2, 1]},
+            2,
+            "step 4 of 9: training is not finished",
+        ),
+        ({"step": 4, "planned": 9, "best": [0.5, 2, 2]}, 2, ""),
+        ({"step": 9, "planned": 9, "best": None}, 0, ""),
+        ({"step": 4}, 0, ""),
+    ],
+    ids=["stopped", "still patient", "patience ended", "done", "older version"],
+)
+def test_a_run_that_neither_reached_its_end_nor_lost_patience_is_unfinished(meta, patience, told):
+    assert workdirs.unfinished(meta, patience) == told
