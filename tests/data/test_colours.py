@@ -101,3 +101,12 @@ def test_a_place_in_the_batch_has_its_own_colours_whatever_follows(batch):
     key = jax.random.key(0)
     whole, part = (jitted(images, key, INCEPTION) for images in (batch, batch[:4]))
     np.testing.assert_allclose(whole[:4], part, atol=1e-6)
+
+
+def test_colours_are_the_same_in_x64_mode(batch):
+    key = jax.random.key(0)
+    expected = jitted(batch, key, INCEPTION)
+    with jax.enable_x64(True):
+        found = jitted(batch, key, INCEPTION)
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)

@@ -122,7 +122,7 @@ def test_resized_crops_have_the_images_shape_and_range(images):
     found = np.asarray(crop(images, jax.random.key(0)))
     assert found.shape == images.shape
     assert found.dtype == np.float32
-    # A mean of two values may round past them by the last bit.
+    # A mean of four values may round past them by the last bits.
     low, high = images.min((1, 2)), images.max((1, 2))
     assert (found.min((1, 2)) >= low - 1e-4).all()
     assert (found.max((1, 2)) <= high + 1e-4).all()
