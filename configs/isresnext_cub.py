@@ -26,9 +26,9 @@ called as the folders are:
     END
 
 Another place is --config.data.name=folder:PATH. (TFDS has the birds, too, but in images of many
-sizes, which are not read yet.) Images are resized to 224x224, whatever their proportions, and
-moved by up to 28 pixels: the paper's random-resized crops are not there yet. 1,000 of the 5,994
-training images are held out, as in the paper.
+sizes, which are not read yet.) Images are resized to 224x224, whatever their proportions,
+before random-resized crops, which so enlarge their pixels. 1,000 of the 5,994 training images are
+held out, as in the paper.
 """
 
 from ml_collections import ConfigDict

@@ -9,8 +9,7 @@ yet.
 There are no variants. Some 50,000 training images are held out, as in the paper.
 
 Images are read into memory as arrays, which a set of this size does not fit: the network builds,
-counts and steps, but training it on the whole set waits for input that is streamed, and for the
-random-resized crops of the paper.
+counts and steps, but training it on the whole set waits for input that is streamed.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 """A resizable ResNet on handwritten digits: one set of weights, 27 resolutions, in some minutes.
 
 Paper: Resizable Neural Networks (ICLR 2020 submission), in small.
-Command: python train.py --config=configs/resizable_digits.py --workdir=runs/resizable
+Command: python train.py --config=configs/resizable_digits.py --workdir=runs/rs
 Hardware: 2 CPU cores. Time: about 2 minutes.
 Expected, on test (seed 0, 2 cores): top-1 97.2 to 99.4 % at 26 of the 27 operating points and
 96.9 % at the other, for 1.7 to 6.6 M MACs; the cheapest has 98.1 %, the fullest 97.5 %.

@@ -25,8 +25,7 @@ named, and has `no_aug`, which is `plain`.
 
 Our choices (docs/choices.md R2, R5, R14, R15): the scales; ResNet-50's first learning rate;
 momentum .9; .1 of label smoothing for ResizableNet; the rate of finetuning, and when to switch;
-some 50,000 training images are held out, by which operating points can be chosen. The
-random-resized crops of the paper are not there yet.
+some 50,000 training images are held out, by which operating points can be chosen.
 
 Images are read into memory as arrays, which a set of this size does not fit: the network builds,
 counts and steps, but training it on the whole set waits for input that is streamed.
@@ -36,7 +35,7 @@ from functools import partial
 
 from ml_collections import ConfigDict
 
-from jax_elastic.data.groups import IMAGENET
+from jax_elastic.data.groups import IMAGENET, INCEPTION
 from jax_elastic.elastic.resizable.recipe import BACKBONES, experiment, kinds, training
 from jax_elastic.training.words import choose
 
@@ -48,4 +47,5 @@ def get_config(variant: str = "") -> ConfigDict:
     name, kind = choose(variant, tuple(BACKBONES), kinds(variant))
     backbone = partial(BACKBONES[name], classes=1000, stem="imagenet")
     network = {"scales": SCALES, "side": 224}
-    return experiment(kind, backbone, network, IMAGENET, training(name, kind))
+    images = INCEPTION if name == "resizablenet" else IMAGENET
+    return experiment(kind, backbone, network, images, training(name, kind))

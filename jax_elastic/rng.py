@@ -8,6 +8,7 @@ from Philox, the device from `jax.random` keys; the two never share a stream.
 import enum
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +20,7 @@ class Stream(enum.IntEnum):
 
     INIT = 0  # parameters
     ORDER = 1  # the permutation of an epoch
-    AUGMENT = 2  # crops and flips of a step
+    AUGMENT = 2  # crops, flips and the like of a step
     DRAWS = 3  # operating points and budgets of a step
     LOSS = 4  # gate noise inside the loss of a step
     SPLIT = 5  # which training images form the validation split
@@ -44,6 +45,11 @@ def device(
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), int(stream)), step)
 
 
+def keys_by_place(key: Array, count: int) -> Array:
+    """One key per place in the global batch, the same however devices share it: (count,)."""
+    return _fold_each(key, jnp.arange(count, dtype=jnp.int32))
+
+
 @jax.jit
 def image_keys(places: npt.NDArray[np.int32], draw: int | Array = 0) -> Array:
     """One key per image for gates that are random at test, whatever batch an image comes in.
@@ -55,6 +61,9 @@ def image_keys(places: npt.NDArray[np.int32], draw: int | Array = 0) -> Array:
     Returns:
       (B,).
     """
-    key = device(0, Stream.PREDICT, draw)
+    return _fold_each(device(0, Stream.PREDICT, draw), places)
+
+
+def _fold_each(key: Array, places: Array | npt.NDArray[np.int32]) -> Array:
     keys: Array = jax.vmap(lambda place: jax.random.fold_in(key, place))(places)
     return keys

@@ -16,6 +16,7 @@ Number = int | float
 MANY = 64  # points; of more, a report shows the two ends
 
 _AXIS = re.compile(r"[a-z][a-z_]*")
+_NUMBERS = re.compile(r"[-+.,\d\s]*\d[-+.,\d\s]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +57,13 @@ class Subnet:
           UsageError: `text` is not of that form.
         """
         axis, colon, numbers = text.strip().partition(":")
+        if _NUMBERS.fullmatch(axis) and not colon:
+            raise UsageError(
+                f"{text!r} are numbers without their axis",
+                "an axis and its numbers, for example full, width:3 or resolution:1,0.7",
+                f"put the network's axis before them, AXIS:{text.strip()}; jax-elastic macs lists "
+                "its points",
+            )
         try:
             value = tuple(_number(part) for part in numbers.split(",")) if colon else ()
         except ValueError:

@@ -1,6 +1,7 @@
 """Operating points print, parse and compare; spaces agree on what their points are."""
 
 import itertools
+import re
 
 import hypothesis
 import jax
@@ -79,6 +80,13 @@ def test_a_point_cannot_be_changed():
 )
 def test_text_of_another_form_is_a_usage_error_with_an_example(text):
     with pytest.raises(UsageError, match="for example full"):
+        Subnet.parse(text)
+
+
+@pytest.mark.parametrize("text", [".5,.5,.5", "3", " 1, 0.75 "])
+def test_numbers_without_an_axis_are_told_where_it_belongs(text):
+    told = f"numbers without their axis; .*AXIS:{re.escape(text.strip())}; jax-elastic macs"
+    with pytest.raises(UsageError, match=told):
         Subnet.parse(text)
 
 

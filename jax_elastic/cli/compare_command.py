@@ -8,6 +8,7 @@ from absl import flags
 
 from jax_elastic.cli.eval_command import of_split
 from jax_elastic.cli.flags import parse
+from jax_elastic.cli.recalibrated import cautions_of
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation import plots_anytime, plots_compare, plots_space
 from jax_elastic.evaluation.compare import describe_published, join_runs, read_published
@@ -52,6 +53,9 @@ def main(argv: list[str]) -> None:
     if values.json == "-":
         return
     print(format_table(rows, with_values(COLUMNS, rows)))
+    for label, own in zip(labels, found, strict=True):
+        for line in cautions_of(own):
+            print(f"{label}: {line}")
     paths = _draw(rows, published, branches, Path(values.out))
     print(*paths, sep="\n")
     if file:
@@ -69,8 +73,8 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "labels",
         None,
-        "their names, by default those of the folders; networks of different MACs may share one: "
-        "then they are the points of one curve",
+        "their names, by default those of the folders, with as much of the path as tells them "
+        "apart; networks of different MACs may share one: then they are the points of one curve",
         flag_values=values,
     )
     flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)
@@ -88,7 +92,7 @@ def _define(values: flags.FlagValues) -> None:
 
 def _labels(workdirs: Sequence[Path], labels: Sequence[str] | None) -> list[str]:
     """One name a run; only if asked for are two the same."""
-    names = [_own_name(workdir) for workdir in workdirs] if labels is None else list(labels)
+    names = _own_names(workdirs) if labels is None else list(labels)
     if len(names) != len(workdirs):
         raise UsageError(f"{len(names)} labels for {len(workdirs)} workdirs", "one for each")
     twice = [name for name in names if names.count(name) > 1]
@@ -97,9 +101,21 @@ def _labels(workdirs: Sequence[Path], labels: Sequence[str] | None) -> list[str]
     return names
 
 
-def _own_name(workdir: Path) -> str:
-    path = workdir.resolve()
-    return f"{path.parent.name}/{path.stem}" if _is_file(path) else path.name
+def _own_names(workdirs: Sequence[Path]) -> list[str]:
+    """The last part of each path, of a file the last two; more of those that then are alike."""
+    paths = [workdir.resolve() for workdir in workdirs]
+    parts = [path.with_suffix("").parts if _is_file(path) else path.parts for path in paths]
+
+    def alone(own: tuple[str, ...], n: int) -> bool:
+        return sum(other[-n:] == own[-n:] for other in parts) == 1
+
+    names = []
+    for path, own in zip(paths, parts, strict=True):
+        least = 2 if _is_file(path) else 1
+        lengths = range(least, len(own) + 1)
+        n = next((n for n in lengths if alone(own, n)), least)
+        names.append("/".join(own[-n:]))
+    return names
 
 
 def _is_file(workdir: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -15,7 +16,7 @@ from jax_elastic.cli.flags import (
 )
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
-from jax_elastic.cli.recalibrated import cautions, facts, own_points
+from jax_elastic.cli.recalibrated import borrowed_line, cautions, facts, own_points
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.elastic.borrow import borrow_banks, borrowing
 from jax_elastic.elastic.family import Family, Variables
@@ -25,10 +26,15 @@ from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.evaluation.figures import save_figure
 from jax_elastic.evaluation.plots_anytime import draw_branch_norms
 from jax_elastic.evaluation.plots_run import draw_run
-from jax_elastic.evaluation.rows import write_json
+from jax_elastic.evaluation.rows import Row, read_json, write_json
 from jax_elastic.evaluation.tables import format_table
 from jax_elastic.subnet import MANY, Subnet
-from jax_elastic.training.workdir import check_class_names, load_variables, read_config
+from jax_elastic.training.workdir import (
+    check_class_names,
+    load_variables,
+    read_config,
+    unfinished,
+)
 
 ABOUT = f"""\
 Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots
@@ -36,7 +42,8 @@ Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORK
 --bank_of, here or when it was recalibrated, eval-borrowed.json).
 Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries.
 Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, of
-one trained for a single point that point; or those of --subnet and --sample."""
+one trained for a single point that point; or those of --subnet and --sample. What the file had
+before is replaced, and said where that were other points; --json=FILE writes elsewhere."""
 
 
 def main(argv: list[str]) -> None:
@@ -76,20 +83,25 @@ def main(argv: list[str]) -> None:
         ]
     kind = "" if values.checkpoint == "newest" else f"-{values.checkpoint}"
     kind += "-borrowed" if values.bank_of or facts(meta).get("bank_of") else ""
-    json = of_split(workdir, f"eval{kind}", values.split, ".json")
+    json = Path(values.json or of_split(workdir, f"eval{kind}", values.split, ".json"))
+    lost = replaced(json, rows)
     write_json(values.json or json, "eval", rows)
     if values.json == "-":
         return
     step = f"step {meta['step']}{', the best' if values.checkpoint == 'best' else ''}"
-    print(f"{workdir}, {step}: {len(found.opened)} rows on the {values.split} split")
+    count = f"{len(rows)} row{'s' if len(rows) > 1 else ''}"
+    print(f"{workdir}, {step}: {count} on the {values.split} split")
+    hint = unfinished(meta, experiment.patience) if values.checkpoint == "newest" else ""
+    for line in filter(None, (hint, lost)):
+        print(line)
     if borrowed:
-        print(f"UNSAFE: {', '.join(borrowed)} with banks of {values.bank_of}, never trained for it")
+        print(borrowed_line(borrowed, values.bank_of))
     for line in cautions(meta.get("recalibrated", {})):
         print(line)
     print(format_table(found.rows))
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
-    figures = draw_run(found, dataset, title)
+    figures = draw_run(found, dataset, title, len(experiment.network.subnets))
     branches = branch_rows(variables)
     if branches:
         told = [{"step": meta["step"], **row} for row in branches]
@@ -129,6 +141,28 @@ def points(network: Family, asked: Sequence[Subnet], sample: int | None) -> list
     if sample is not None:
         drawn = network.subnets.several(sample, rng.host(0, rng.Stream.POINTS))
     return list(dict.fromkeys((*drawn, *asked)))
+
+
+def replaced(path: Path, rows: Sequence[Row]) -> str:
+    """What to say of rows that a file has and that others take the place of; empty without such.
+
+    Args:
+      path: of the file, which need not be there.
+      rows: that are written there.
+    """
+    if not path.is_file():
+        return ""
+    try:
+        before = read_json(path, "eval")
+    except UsageError:
+        return ""  # what cannot be read is no loss
+    told = {_asked(row) for row in rows}
+    lost = sum(_asked(row) not in told for row in before)
+    return f"{path} had {lost} other row{'s' if lost > 1 else ''}, replaced" if lost else ""
+
+
+def _asked(row: Row) -> tuple[Any, ...]:
+    return row.get("subnet"), row.get("asked"), row.get("level")
 
 
 def of_split(workdir: Path, name: str, split: str, suffix: str = "") -> Path:

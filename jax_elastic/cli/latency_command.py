@@ -89,7 +89,7 @@ def main(argv: list[str]) -> None:
     name = "latency" if values.checkpoint == "newest" else f"latency-{values.checkpoint}"
     write_json(values.json or workdir / f"{name}.json", "latency", rows)
     if values.json != "-":
-        print(f"{workdir}, step {meta['step']}, on {describe_device()}")
+        print(f"{workdir}, step {meta['step']}, on {describe_device()}; top-1: validation split")
         for line in cautions(meta.get("recalibrated", {})):
             print(line)
         print(format_table(rows, with_values(COLUMNS, rows)))

@@ -37,6 +37,11 @@ COLUMNS = (
     Column("params_classifiers", "of classifiers", "{:,}".format),
 )
 
+LEGENDS = {
+    "executed_macs": "executed: MACs of the form that runs here, which does some layers otherwise",
+    "gates": "of gates: of what decides for each image what runs; MACs are those of all gates open",
+}
+
 
 def main(argv: list[str]) -> None:
     """Runs the command with its arguments."""
@@ -49,7 +54,10 @@ def main(argv: list[str]) -> None:
     if values.json:
         write_json(values.json, "macs", rows)
     if values.json != "-":
-        print(format_table(rows, COLUMNS), *_describe_blocks(rows), sep="\n")
+        columns = telling(rows)
+        legends = [LEGENDS[column.key] for column in columns if column.key in LEGENDS]
+        table = format_table(rows, columns)
+        print(table, *legends, *_describe_blocks(rows), sep="\n")
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -138,6 +146,20 @@ def count(
             }
         )
     return rows
+
+
+def telling(rows: Sequence[Row]) -> list[Column]:
+    """The columns that say something of these rows: executed MACs where they differ, gates if any.
+
+    Args:
+      rows: of `count`.
+    """
+    silent = set()
+    if all(row["executed_macs"] == row["macs"] for row in rows):
+        silent.add("executed_macs")
+    if not any(row["gates"] or row["params_gates"] for row in rows):
+        silent |= {"gates", "params_gates"}
+    return [column for column in COLUMNS if column.key not in silent]
 
 
 def _describe_blocks(rows: Sequence[Row]) -> list[str]:

@@ -58,6 +58,36 @@ def facts(meta: Meta) -> Row:
     }
 
 
+def cautions_of(rows: Sequence[Row]) -> list[str]:
+    """`cautions` of rows that `eval` wrote, with points whose banks it borrowed; each once.
+
+    Args:
+      rows: of one workdir or file.
+    """
+    lines: list[str] = []
+    borrowed: dict[str, list[str]] = {}
+    for row in rows:
+        if "recalibrated" in row:
+            lines += cautions(
+                {
+                    "subnet": row["recalibrated"],
+                    "budget": row["recalibrated_budget"],
+                    "bank_of": row["bank_of"],
+                    "estimated_before": row["estimated_before"],
+                }
+            )
+        elif row.get("bank_of"):
+            borrowed.setdefault(row["bank_of"], []).append(row["subnet"])
+    lines += [borrowed_line(points, bank) for bank, points in borrowed.items()]
+    return list(dict.fromkeys(lines))
+
+
+def borrowed_line(points: Sequence[str], bank_of: str) -> str:
+    """What to know of points that were evaluated with another's banks."""
+    names = ", ".join(dict.fromkeys(points))  # a point has several rows where budgets are asked for
+    return f"UNSAFE: {names} with banks of {bank_of}, never trained for it"
+
+
 def cautions(row: Row) -> list[str]:
     """What to know of the numbers of a recalibrated workdir before they are compared.
 

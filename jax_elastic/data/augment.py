@@ -11,6 +11,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from jax_elastic import rng
+from jax_elastic.data.colours import jitter
+from jax_elastic.data.crops import random_crop, random_resized_crop
 from jax_elastic.data.datasets import DataConfig
 
 Array = jax.Array
@@ -35,7 +38,7 @@ def make_batch(
       key: of the step; read only where `augment` is set.
       config: the augmentation and the normalisation.
       classes: number of classes of each label level.
-      augment: whether to crop, flip, cut out and mix as `config` says.
+      augment: whether to crop, flip, colour, cut out and mix as `config` says.
 
     Returns:
       {"image": (B, H, W, C) float32, "targets": one (B, classes) float32 array per label level
@@ -49,10 +52,11 @@ def make_batch(
     mask = jnp.ones(ids.shape, jnp.float32)
     if not augment:
         return {"image": normalise(pixels, config), "targets": targets, "mask": mask}
-    crop_key, flip_key, hole_key, mix_key = jax.random.split(key, 4)
-    pixels = random_crop(pixels, crop_key, config.pad)
+    crop_key, flip_key, hole_key, mix_key, colour_key = jax.random.split(key, 5)
+    pixels = _crop(pixels, crop_key, config)
     pixels = random_flip(pixels, flip_key) if config.flip else pixels
-    batch = cutout(normalise(pixels, config), hole_key, config.cutout)
+    coloured = jitter(_shares(pixels), colour_key, config.jitter)
+    batch = cutout(_standardise(coloured, config), hole_key, config.cutout)
     batch, targets = mixup(batch, targets, mix_key, config.mixup)
     return {"image": batch, "targets": targets, "mask": mask}
 
@@ -65,31 +69,23 @@ def normalise(images: Array, config: DataConfig, dtype: DTypeLike = jnp.float32)
       config: gives mean and std.
       dtype: of the result.
     """
+    return _standardise(_shares(images), config).astype(dtype)
+
+
+def _shares(pixels: Array) -> Array:
+    return pixels.astype(jnp.float32) / 255
+
+
+def _standardise(shares: Array, config: DataConfig) -> Array:
     mean = jnp.asarray(config.mean, jnp.float32)
     std = jnp.asarray(config.std, jnp.float32)
-    return ((images.astype(jnp.float32) / 255 - mean) / std).astype(dtype)
+    return (shares - mean) / std
 
 
-def random_crop(images: Array, key: Array, pad: int) -> Array:
-    """Shifts each image by up to `pad` pixels along each axis; black comes in from outside.
-
-    Args:
-      images: (B, H, W, C).
-      key: of this step's crops.
-      pad: largest shift in pixels; 0 returns the images untouched.
-
-    Returns:
-      The same shape and dtype.
-    """
-    if pad == 0:
-        return images
-    canvas = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-
-    def crop(image: Array, image_key: Array) -> Array:
-        corner = jax.random.randint(image_key, (2,), 0, 2 * pad + 1, dtype=jnp.int32)
-        return jax.lax.dynamic_slice(image, (corner[0], corner[1], jnp.int32(0)), images.shape[1:])
-
-    return jax.vmap(crop)(canvas, _image_keys(key, len(images)))
+def _crop(pixels: Array, key: Array, config: DataConfig) -> Array:
+    if config.crop == "resized":
+        return random_resized_crop(pixels, key)
+    return random_crop(pixels, key, config.pad)
 
 
 def random_flip(images: Array, key: Array) -> Array:
@@ -107,7 +103,7 @@ def random_flip(images: Array, key: Array) -> Array:
         coin = jax.random.randint(image_key, (), 0, 2, dtype=jnp.int32)
         return jnp.where(coin == 1, image[:, ::-1], image)
 
-    return jax.vmap(flip)(images, _image_keys(key, len(images)))
+    return jax.vmap(flip)(images, rng.keys_by_place(key, len(images)))
 
 
 def cutout(images: Array, key: Array, side: int) -> Array:
@@ -138,7 +134,7 @@ def cutout(images: Array, key: Array, side: int) -> Array:
         inside &= (columns >= first[1]) & (columns < first[1] + side)
         return jnp.where(inside, 0, image)
 
-    return jax.vmap(cut)(images, _image_keys(key, len(images)))
+    return jax.vmap(cut)(images, rng.keys_by_place(key, len(images)))
 
 
 def mixup(
@@ -165,17 +161,10 @@ def mixup(
         return images, targets
     # Float32 also under x64, where another number would be drawn.
     draw = partial(jax.random.beta, a=jnp.float32(alpha), b=jnp.float32(alpha), dtype=jnp.float32)
-    share = jax.vmap(draw)(_image_keys(key, len(images)))
+    share = jax.vmap(draw)(rng.keys_by_place(key, len(images)))
 
     def mix(rows: Array) -> Array:
         own = share.reshape(-1, *[1] * (rows.ndim - 1)).astype(rows.dtype)
         return own * rows + (1 - own) * jnp.roll(rows, -1, axis=0)
 
     return mix(images), tuple(map(mix, targets))
-
-
-def _image_keys(key: Array, count: int) -> Array:
-    """(count,) one key per place in the global batch."""
-    return jax.vmap(lambda place: jax.random.fold_in(key, place))(
-        jnp.arange(count, dtype=jnp.int32)
-    )

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import math
 import os
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,9 @@ from jax_elastic.data.taxonomy import Taxonomy, load_taxonomy
 from jax_elastic.errors import UsageError
 
 SPLITS = ("train", "validation", "test")
+CROPS = ("pad", "resized")
 _LARGEST_VALIDATION = 0.5
+_LARGEST_JITTER = (1.0, 1.0, 1.0, 0.5)  # brightness, saturation, contrast, hue
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +34,14 @@ class DataConfig:
         what the network is built for.
       validation: share of every class of train that is held out as "validation", in
         [0, 0.5]; 0 holds out nothing.
+      crop: how training crops: "pad" shifts the image by up to `pad` pixels; "resized" stretches
+        a random part of it over the whole, which enlarges what lies in memory.
       pad: black pixels added on every side before a random crop back to size; 0 = no crop.
       flip: whether training mirrors half of the images left to right.
       cutout: side in pixels of the square that training blanks in each image; 0 = none.
+      jitter: how much training changes brightness, saturation, contrast and hue, each in [0, 1]
+        but hue in [0, 0.5], see `jitter` of `colours`; () = none. Saturation and hue are 0 but for
+        RGB.
       mixup: alpha of the Beta distribution by which training mixes pairs of images; 0 = none.
       mean: of pixel / 255, one value per channel. The default is that of digits' train
         split (0.3057 over all 1,438 images).
@@ -50,9 +57,11 @@ class DataConfig:
     name: str = "digits"
     image_shape: tuple[int, ...] = (8, 8, 1)
     validation: float = 0.1
+    crop: Literal["pad", "resized"] = "pad"
     pad: int = 1
     flip: bool = False
     cutout: int = 0
+    jitter: tuple[float, ...] = ()
     mixup: float = 0.0
     mean: tuple[float, ...] = (0.306,)
     std: tuple[float, ...] = (0.376,)
@@ -63,6 +72,7 @@ class DataConfig:
         object.__setattr__(self, "image_shape", tuple(self.image_shape))
         object.__setattr__(self, "mean", tuple(float(value) for value in self.mean))
         object.__setattr__(self, "std", tuple(float(value) for value in self.std))
+        object.__setattr__(self, "jitter", tuple(float(value) for value in self.jitter))
         if len(self.image_shape) != 3 or min(self.image_shape) < 1:
             raise UsageError(f"data.image_shape {self.image_shape} is not (H, W, channels)")
         if not 0 <= self.validation <= _LARGEST_VALIDATION:
@@ -79,6 +89,8 @@ class DataConfig:
                 f"data.cutout {self.cutout} is larger than images of {self.image_shape[:2]}",
                 "the side of a square within them",
             )
+        self._check_crop()
+        self._check_jitter()
         if not 0 <= self.mixup < math.inf:
             raise UsageError(f"data.mixup {self.mixup} is no alpha", "0 for none, or more")
         channels = self.image_shape[-1]
@@ -91,6 +103,39 @@ class DataConfig:
             raise UsageError(f"data.mean {self.mean} is outside [0, 1]", "the mean of pixel / 255")
         if not all(0 < value < math.inf for value in self.std):
             raise UsageError(f"data.std {self.std} is not positive", "the std of pixel / 255")
+
+    def _check_crop(self) -> None:
+        if self.crop not in CROPS:
+            raise UsageError(f"data.crop {self.crop!r} is unknown", "one of " + ", ".join(CROPS))
+        if self.crop == "resized" and self.pad:
+            raise UsageError(
+                f"data.crop 'resized' and data.pad {self.pad} are two crops",
+                "one of the two",
+                "set data.pad to 0, or data.crop to 'pad'",
+            )
+
+    def _check_jitter(self) -> None:
+        if not self.jitter:
+            return
+        if len(self.jitter) != len(_LARGEST_JITTER):
+            raise UsageError(
+                f"data.jitter {self.jitter} has {len(self.jitter)} values",
+                "those of brightness, saturation, contrast and hue, or none: ()",
+                "for example data.jitter=(0.4, 0.4, 0.4, 0.1)",
+            )
+        if not all(0 <= v <= m for v, m in zip(self.jitter, _LARGEST_JITTER, strict=True)):
+            raise UsageError(
+                f"data.jitter {self.jitter} is out of range",
+                "brightness, saturation and contrast in [0, 1], hue in [0, 0.5]",
+            )
+        _, saturation, _, hue = self.jitter
+        if (saturation or hue) and self.image_shape[-1] != 3:
+            raise UsageError(
+                f"data.jitter {self.jitter} changes colours, and images of {self.image_shape} are "
+                "not RGB",
+                "brightness and contrast alone",
+                f"set data.jitter to {(self.jitter[0], 0.0, self.jitter[2], 0.0)}",
+            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # arrays have no truth value to compare by

@@ -42,15 +42,19 @@ IMAGENET: Values = {
     "name": "imagenet2012",
     "image_shape": (224, 224, 3),
     "validation": 0.039,  # 50,000 of 1,281,167
+    "crop": "resized",
     "pad": 0,
     "flip": True,
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
 }
+"""Crops enlarge pixels of images that lie in memory at 224x224."""
+
+INCEPTION: Values = {**IMAGENET, "jitter": (0.4, 0.4, 0.4, 0.1)}
+"""ImageNet with changing colours, which papers call Inception's augmentation."""
 
 CUB: Values = {
     **IMAGENET,
     "name": "folder:cub200",
     "validation": 1 / 6,  # 5 images of each class: 1,000 of 5,994
-    "pad": 28,  # of 224, as 4 of CIFAR's 32
 }

@@ -30,7 +30,9 @@ PAIRS_AT = 0.6
 RIGHT_AT, WRONG_AT = 0.8, 0.6
 
 
-def draw_run(found: Evaluation, dataset: Dataset, title: str) -> dict[str, Found]:
+def draw_run(
+    found: Evaluation, dataset: Dataset, title: str, size: int | None = None
+) -> dict[str, Found]:
     """The figures of an evaluation by name, or in place of one why it is left out.
 
     Accuracy against MACs is always there. Where a network with gates was asked for budgets, its
@@ -43,13 +45,14 @@ def draw_run(found: Evaluation, dataset: Dataset, title: str) -> dict[str, Found
       found: what the evaluator found.
       dataset: the images it was given.
       title: stands above each figure.
+      size: of the network's space, if known, see `draw_preferences`.
     """
     figures: dict[str, Found] = {}
     if has_levels(found.rows):
         figures["accuracy_of_levels"] = draw_levels(found.rows, title)
     found = found.at_finest()
     if all(map(is_combination, found.rows)):
-        return figures | _of_combinations(found.rows, title)
+        return figures | _of_combinations(found.rows, title, size)
     figures["accuracy_against_macs"] = plots.draw_accuracy_against_macs(found.rows, title)
     opened = [o for o in found.opened if o is not None]
     budgets = [row["asked"] for row in found.rows if row["asked"] is not None]
@@ -63,7 +66,7 @@ def draw_run(found: Evaluation, dataset: Dataset, title: str) -> dict[str, Found
     return figures
 
 
-def _of_combinations(rows: Sequence[Row], title: str) -> dict[str, Found]:
+def _of_combinations(rows: Sequence[Row], title: str, size: int | None) -> dict[str, Found]:
     named = [{"run": "its operating points", **row} for row in rows]
     few = not has_front(named)
     found: dict[str, Found] = {
@@ -74,7 +77,7 @@ def _of_combinations(rows: Sequence[Row], title: str) -> dict[str, Found]:
     if len(rows) == 1:  # somebody asked for this point, not for what choices are worth
         return found
     try:
-        found["choices"] = draw_preferences(rows, title)
+        found["choices"] = draw_preferences(rows, title, size)
     except UsageError as error:
         found["choices"] = str(error)
     return found

@@ -30,7 +30,7 @@ from jax_elastic.evaluation.rows import Row
 from jax_elastic.evaluation.tables import count_unit
 from jax_elastic.subnet import Subnet
 
-MORE = "evaluate more of its operating points, for example --sample=60"
+SAMPLE = 60  # operating points: what is advised where there were too few
 
 
 def is_combination(row: Row) -> bool:
@@ -82,7 +82,7 @@ def draw_fronts(rows: Sequence[Row], title: str) -> Figure:
     """
     every = series_of(rows)
     if not any(_is_cloud(series) for series in every):
-        raise UsageError("this takes more than two combinations of choices", next_step=MORE)
+        raise UsageError("this takes more than two combinations of choices", next_step=_more())
     figure, axes = new_figure(4.3, title)
     size, unit = count_unit(max(row["macs_mean"] for row in rows))
     drawn, labels = [], []
@@ -105,7 +105,7 @@ def draw_fronts(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def draw_preferences(rows: Sequence[Row], title: str) -> Figure:
+def draw_preferences(rows: Sequence[Row], title: str, size: int | None = None) -> Figure:
     """What each choice at each place is worth: two panels with a line for each place.
 
     Above, the mean top-1 (percent) over all points that have the choice, with its 95 % t-interval
@@ -115,6 +115,7 @@ def draw_preferences(rows: Sequence[Row], title: str) -> Figure:
     Args:
       rows: one network's, see `is_combination`.
       title: stands above the panels.
+      size: of the space, if known: more points than that are not advised.
 
     Raises:
       UsageError: a choice stands in fewer than two points, or nowhere is there a choice.
@@ -123,7 +124,7 @@ def draw_preferences(rows: Sequence[Row], title: str) -> Figure:
       Resizable networks, figure 3.
     """
     points = [(Subnet.parse(row["subnet"]), row) for row in rows if is_combination(row)]
-    _check_preferences([point for point, _ in points])
+    _check_preferences([point for point, _ in points], _more(size))
     best = np.array(on_front([row for _, row in points]))
     values = np.array([point.value for point, _ in points], float)
     top1 = np.array([row["top1"] for _, row in points], float)
@@ -136,7 +137,7 @@ def draw_preferences(rows: Sequence[Row], title: str) -> Figure:
             {"subnet": str(Subnet(axis, (value,))), **_worth(top1, values[:, place] == value, best)}
             for value in np.unique(values[:, place])
         ]
-        one = Series(f"{axis}, number {place + 1}", series_style(place), tuple(found))
+        one = Series(f"choice {place + 1} of {axis}", series_style(place), tuple(found))
         drawn.append(one)
         _draw_choices(panels, one)
     panels[0].set_ylabel("mean top-1, %\n(bar: 95 % interval over points)")
@@ -186,7 +187,13 @@ def _draw_choices(panels: Sequence[Axes], series: Series) -> None:
     panels[1].plot(value, series.values("share", 100), **style)
 
 
-def _check_preferences(points: Sequence[Subnet]) -> None:
+def _more(size: int | None = None) -> str:
+    """What to do where too few points were evaluated."""
+    sample = SAMPLE if size is None else min(SAMPLE, size)
+    return f"evaluate more of its operating points, for example --sample={sample}"
+
+
+def _check_preferences(points: Sequence[Subnet], more: str) -> None:
     kinds = {(point.axis, len(point.value)) for point in points}
     if len(kinds) != 1:
         raise UsageError("this takes operating points that are combinations of choices", "one axis")
@@ -198,9 +205,9 @@ def _check_preferences(points: Sequence[Subnet]) -> None:
         for value, count in of_place.items():
             if count < 2:
                 raise UsageError(
-                    f"only one point has {value:g} as number {place} of {points[0].axis}",
+                    f"only one point has {value:g} as choice {place} of {points[0].axis}",
                     "two or more of each choice",
-                    MORE,
+                    more,
                 )
     if all(len(of_place) == 1 for of_place in counts):
-        raise UsageError("all operating points are the same", next_step=MORE)
+        raise UsageError("all operating points are the same", next_step=more)

@@ -37,7 +37,7 @@ class Engine:
       variables: its arrays.
       name: in `ENGINES`.
       chooser: of the way through gated segments.
-      subnets: operating points to prepare now.
+      subnets: operating points to prepare now. A single one is what calls run that name none.
 
     Attributes:
       name: as given.
@@ -55,6 +55,7 @@ class Engine:
         self._network, self._variables, self._chooser = network, variables, chooser
         self._told: dict[Subnet, str] = {}
         self._points: OrderedDict[Subnet, _Point] = OrderedDict()
+        self._default = subnets[0] if len(subnets) == 1 else network.shown[-1]
         for subnet in subnets:
             self._ready(subnet)
 
@@ -75,7 +76,8 @@ class Engine:
 
         Args:
           images: float (B, H, W, channels), normalised as in training.
-          subnet: an operating point; None for the fullest of `Family.shown`.
+          subnet: an operating point; None for the single one that the engine was built for, or
+            else for the fullest of `Family.shown`.
           budget: the share of the blocks to spend, in [0, 1], for networks that take one.
           gates: bool (B, N) that replace the network's own decisions, for checks.
           keys: (B,), one `jax.random` key per image, for networks whose gates are random.
@@ -90,7 +92,7 @@ class Engine:
             never estimated, or a trial is due under `jax.jit`.
         """
         check_images(images)
-        subnet = subnet or self._network.shown[-1]
+        subnet = subnet or self._default
         if not isinstance(subnet, Subnet):
             raise UsageError(
                 f"subnet {subnet!r} is no operating point",
@@ -114,7 +116,7 @@ class Engine:
         keys: Array | None = None,
     ) -> SkippingWay:
         """How a call with these arguments goes through gated segments; they are not checked."""
-        subnet = subnet or self._network.shown[-1]
+        subnet = subnet or self._default
         return self._way(self._ready(subnet), self._inputs(images, subnet, budget, keys))
 
     def _way(self, point: "_Point", inputs: Inputs) -> SkippingWay:
@@ -231,7 +233,8 @@ def build_engine(
       variables: its arrays.
       engine: a name in `ENGINES`.
       subnets: operating points to check and prepare now; None for the fullest of
-        `Family.shown`. Others are prepared when they are first asked for.
+        `Family.shown`. Others are prepared when they are first asked for. A single one is what
+        calls run that name none.
       batch_size: to calibrate for, once; None for that of each call, where every new size is
         calibrated for.
       usage: the share of the blocks that `auto` expects to be open; None for the budget, or where

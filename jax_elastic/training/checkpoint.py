@@ -228,7 +228,7 @@ class Checkpoints:
                 raise ValueError(first_few(found))
 
         check(["", "meta"])
-        meta = _read_meta(directory)
+        meta = read_meta(directory)
         check_schema(meta.get("schema"), f"checkpoint {step}")
         wanted = targets(meta)
         check(list(wanted))
@@ -253,7 +253,7 @@ class Checkpoints:
         return sorted(((int(name), path) for name, path in named if name.isdecimal()), reverse=True)
 
 
-def _read_meta(directory: Path) -> Meta:
+def read_meta(directory: Path) -> Meta:
     """What `Checkpoints.save` stored beside the arrays of a step.
 
     Args:

@@ -16,7 +16,7 @@ from jax_elastic.training.phases import Span, make_optimizer
 from jax_elastic.training.state import TrainState, is_finite
 from jax_elastic.training.trainable import partition
 from jax_elastic.training.validation import Best
-from jax_elastic.training.workdir import BEST, CHECKPOINTS
+from jax_elastic.training.workdir import BEST, CHECKPOINTS, weights_alone
 
 
 class Progress(NamedTuple):
@@ -50,7 +50,7 @@ class Saves:
     def __init__(self, workdir: Path, keep: int, mesh: Mesh, spans: tuple[Span, ...], facts: Meta):
         self._newest = Checkpoints(workdir / CHECKPOINTS, keep)
         self._best: Checkpoints | None = None
-        self._best_directory = workdir / BEST
+        self._workdir, self._best_directory = workdir, workdir / BEST
         self._everywhere, self._spans, self._facts = replicated(mesh), spans, facts
 
     def __enter__(self) -> Self:
@@ -130,6 +130,7 @@ class Saves:
             **self._facts,
             "phase": progress.phase,
             "phase_name": phase.name,
+            "planned": self._spans[-1].stop,
             "seconds": progress.seconds,
             "best": progress.best.to_meta(),
         }
@@ -150,10 +151,7 @@ class Saves:
                 next_step="put it back as it was, or choose another --workdir",
             )
         if "opt_state" not in meta["hashes"]:
-            raise UsageError(
-                f"checkpoint {meta['step']} holds weights alone: no run can go on from it",
-                next_step="start another run from these weights: --config.init_from=WORKDIR",
-            )
+            raise weights_alone(self._workdir, meta["step"])
         span = self._spans[int(meta["phase"])]
         trainable, _ = partition(fresh.params, span.phase.trainable)
         opt_state = jax.eval_shape(make_optimizer(span).init, trainable)

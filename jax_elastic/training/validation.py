@@ -5,7 +5,7 @@ where the config has `patience`, when to stop. Both go by validation data alone 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from jax_elastic.elastic.family import Variables
@@ -24,6 +24,9 @@ The variables lie in memory that the next step takes over: copy what is to be ke
 
 SCORE = "score"
 """What is best where it is highest: the mean top-1 over the rows of the evaluation."""
+
+_POINT = "top1"  # what begins the name of a single operating point's accuracy
+_SHOWN = 8  # of more accuracies, a line shows the two ends and the best
 
 
 class Best(NamedTuple):
@@ -105,8 +108,7 @@ class Validation:
         found = dict(zip(own, agree(list(own.values())), strict=True))
         where = {"kind": "validation", "step": step, "phase": span.phase.name}
         self._metrics.append({**where, **found})
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in found.items())
-        self._report(f"{span.phase.name:>8}  step {step}  validation  {shown}")
+        self._report(f"{span.phase.name:>8}  step {step}  validation  {describe(found)}")
         if SCORE not in found:
             return False
         self.best = self.best.after(found[SCORE], step)
@@ -116,3 +118,24 @@ class Validation:
                 f"step {self.best.step}"
             )
         return self.best.step == step
+
+
+def describe(found: Mapping[str, float]) -> str:
+    """The numbers of a validation for a line: all, or the score and three of many accuracies.
+
+    These are the first, the last and the best: of the operating points of a space, which come
+    cheapest first, both ends.
+
+    Args:
+      found: what a `Validate` gives.
+    """
+    points = [name for name in found if name.startswith(_POINT)]
+    if len(points) <= _SHOWN:
+        return _listed(found, found)
+    best = max(points, key=found.__getitem__)
+    shown = _listed(found, [*(name for name in found if name == SCORE), points[0], points[-1]])
+    return f"{shown}  best of {len(points)}: {_listed(found, [best])}"
+
+
+def _listed(found: Mapping[str, float], names: Iterable[str]) -> str:
+    return "  ".join(f"{name} {found[name]:.4g}" for name in names)

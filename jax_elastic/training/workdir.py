@@ -13,7 +13,7 @@ from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.errors import UsageError, first_few
 from jax_elastic.files import replace_file
-from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract
+from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract, read_meta
 from jax_elastic.training.experiment import Experiment, check_same, from_config, to_config
 from jax_elastic.training.processes import agree, any_of, is_first, wait_for_all
 
@@ -38,10 +38,12 @@ def claim(workdir: Path, experiment: Experiment) -> None:
     may be corrected.
 
     Raises:
-      UsageError: the workdir belongs to another experiment (see `check_same`).
+      UsageError: the workdir belongs to another experiment (see `check_same`), or holds weights
+        alone.
     """
     if workdir.exists() and not workdir.is_dir():
         raise UsageError(f"--workdir={workdir} is a file", "a directory, or a name for a new one")
+    _check_goes_on(workdir)
     if newest_step(workdir) is not None and (workdir / CONFIG).exists():
         check_same(read_config(workdir), experiment, str(workdir))
     wait_for_all("claim: looked")  # so that none finds what the first has already written
@@ -49,6 +51,47 @@ def claim(workdir: Path, experiment: Experiment) -> None:
         text = json.dumps(to_config(experiment), indent=2) + "\n"
         replace_file(workdir / CONFIG, text.encode())
     _check_shared(workdir)
+
+
+def _check_goes_on(workdir: Path) -> None:
+    """Refuses a workdir of weights alone before anything is compiled.
+
+    Raises:
+      UsageError: see `weights_alone`.
+    """
+    newest = newest_step(workdir)
+    if newest is None:
+        return
+    try:
+        meta = read_meta(workdir / CHECKPOINTS / str(newest))
+    except (OSError, ValueError):
+        return  # damaged: whoever restores says so, and takes an older one
+    # Of a newer schema there may be no hashes: whoever restores refuses it by that.
+    if "opt_state" not in meta.get("hashes", ("opt_state",)):
+        raise weights_alone(workdir, newest)
+
+
+def weights_alone(workdir: Path, step: int) -> UsageError:
+    """The error of training that is to go on from a checkpoint without an optimizer's state."""
+    return UsageError(
+        f"checkpoint {step} in {workdir} holds weights alone: no run can go on from it",
+        next_step="start another run from these weights, with a --workdir of its own: "
+        f"--config.init_from={workdir}",
+    )
+
+
+def unfinished(meta: Meta, patience: int) -> str:
+    """What to say of a checkpoint that its run did not end with; empty where it did.
+
+    Args:
+      meta: of a run's newest checkpoint.
+      patience: of its experiment.
+    """
+    # Older checkpoints do not tell what was planned.
+    planned, best = meta.get("planned", meta["step"]), meta.get("best")
+    if meta["step"] >= planned or (best and 0 < patience <= best[2]):
+        return ""
+    return f"step {meta['step']} of {planned}: training is not finished"
 
 
 def _check_shared(workdir: Path) -> None:

@@ -13,6 +13,7 @@ from jax_elastic.cli import run
 from jax_elastic.data.augment import normalise
 from jax_elastic.data.datasets import DataConfig, Dataset
 from jax_elastic.data.datasets import load as load_data
+from jax_elastic.evaluation.rows import write_json
 
 
 def test_training_leaves_config_metrics_and_a_checkpoint_that_load_returns(workdir: Path) -> None:
@@ -90,6 +91,8 @@ def test_a_loaded_network_predicts_through_an_engine_at_a_budget(workdir: Path) 
 def test_eval_writes_rows_of_every_budget_and_the_pictures(
     workdir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = [{"subnet": "full", "asked": asked, "level": None} for asked in (0.1, 0.3)]
+    write_json(workdir / "eval.json", "eval", before)
     assert run(["eval", f"--workdir={workdir}", "--budgets=0.3,0.9"]) == 0
 
     document = json.loads((workdir / "eval.json").read_text())
@@ -106,6 +109,9 @@ def test_eval_writes_rows_of_every_budget_and_the_pictures(
     assert {"accuracy_against_macs", "block_usage_map"} <= {picture.stem for picture in pictures}
     assert all(picture.stat().st_size for picture in pictures)
     assert "90.0 %" in printed
+    assert ": 2 rows on the test split\n" in printed
+    assert f"{workdir / 'eval.json'} had 1 other row, replaced\n" in printed
+    assert "not finished" not in printed
 
 
 def test_eval_prints_only_json_where_that_is_asked_for(
@@ -143,6 +149,8 @@ def test_macs_prints_what_each_block_costs(capsys: pytest.CaptureFixture[str]) -
     assert run(["macs", "--config=configs/urnet_cifar10.py:32"]) == 0
 
     printed = capsys.readouterr().out
+    assert "\nof gates: of what decides for each image what runs; " in printed
+    assert "executed" not in printed  # which here is the same
     assert "68,885,888" in printed  # 68,862,592 and the gates' 23,296
     assert "6: 3.5 M" in printed and "15: 4.7 M" in printed
 

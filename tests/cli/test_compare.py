@@ -127,6 +127,45 @@ def test_a_run_can_stand_beside_what_was_found_of_it_otherwise(
     assert [(r["run"], r["top1"]) for r in rows] == [("base", 0.9), ("base/eval-otherwise", 0.2)]
 
 
+def test_runs_in_folders_of_one_name_are_told_apart_by_as_much_of_their_paths_as_it_takes(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = ["old/deep/low", "new/deep/low", "new/low"]
+    for place, path in enumerate(paths, 1):
+        write_json(runs / path / "eval.json", "eval", [row(None, macs_mean=place * 1e6)])
+    assert compare(runs, ",".join([*paths, "base"]), "--json=-") == 0
+    found = [r["run"] for r in json.loads(capsys.readouterr().out)["rows"]]
+    assert found == ["old/deep/low", "new/deep/low", "new/low", "base"]
+
+
+RECALIBRATED = {
+    **{"recalibrated": "width:1", "recalibrated_images": 64, "recalibrated_budget": None},
+    **{"bank_of": None, "estimated_before": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({**RECALIBRATED, "recalibrated_budget": 0.5}, "BN statistics are those of budget 0.5, "),
+        ({**RECALIBRATED, "estimated_before": False}, "BN layers that width:1 reads were never "),
+        ({**RECALIBRATED, "bank_of": "width:2"}, "UNSAFE: parameters of the BN banks of width:1 "),
+        ({"bank_of": "width:2"}, "UNSAFE: width:1 with banks of width:2, never trained for it"),
+        (RECALIBRATED, None),
+        ({"bank_of": None}, None),
+    ],
+)
+def test_cautions_stand_once_below_the_table_with_the_runs_name(
+    changes: dict[str, Any], told: str | None, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row(None, subnet="width:1", macs_mean=m, **changes) for m in (1e6, 2e6)]
+    write_json(runs / "odd" / "eval.json", "eval", rows)
+    assert compare(runs, "odd,base") == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("odd: ")]
+    assert len(lines) == (told is not None)
+    assert told is None or lines[0].startswith(f"odd: {told}")
+
+
 def test_networks_of_one_name_are_one_curve(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert compare(runs, "base,large,nested", "--labels=thin,thin,nested", "--json=-") == 0
     rows = json.loads(capsys.readouterr().out)["rows"]

@@ -41,6 +41,7 @@ def test_a_table_is_printed_and_left_in_the_workdir_with_its_picture(workdir, ca
     assert top1 == {(len(split), expected["top1"])}
     title, heading, *lines, picture = capsys.readouterr().out.splitlines()
     assert title.startswith(f"{workdir}, step 4, on ")
+    assert title.endswith("; top-1: validation split")
     assert "time / dense  MACs / dense" in heading and len(lines) == len(rows)
     assert picture == str(workdir / "latency.png")
     assert (workdir / "latency.png").read_bytes()[:4] == b"\x89PNG"

@@ -8,6 +8,7 @@ import pytest
 
 from jax_elastic.cli import run
 from jax_elastic.cli.flags import read_config
+from jax_elastic.cli.macs_command import telling
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.subnet import Subnet
@@ -74,6 +75,26 @@ def test_all_points_are_counted_where_that_is_asked_for(
     assert row["macs"] == model.cost(one).full
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed] == ["subnet", *(row["subnet"] for row in rows)]
+
+
+def counted(macs: int, executed: int, gates: int) -> dict[str, Any]:
+    return {"macs": macs, "executed_macs": executed, "gates": gates, "params_gates": gates}
+
+
+@pytest.mark.parametrize(
+    ("rows", "shown"),
+    [
+        ([counted(5, 5, 0), counted(9, 9, 0)], set()),
+        ([counted(5, 5, 0), counted(9, 12, 0)], {"executed_macs"}),
+        ([counted(5, 5, 0), counted(9, 9, 1)], {"gates", "params_gates"}),
+    ],
+)
+def test_columns_of_executed_macs_and_of_gates_are_shown_where_they_tell_something(
+    rows: list[dict[str, Any]], shown: set[str]
+) -> None:
+    found = {column.key for column in telling(rows)}
+    assert found & {"executed_macs", "gates", "params_gates"} == shown
+    assert {"subnet", "macs", "params"} < found
 
 
 def test_the_network_of_a_run_is_counted_by_its_workdir(

@@ -68,7 +68,8 @@ def leave_run(workdir, *points):
     names = [str(i) for i in range(10)]
     with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
         items = {"variables": {"params": fresh["params"], "stats": stats}}
-        checkpoints.save(40, items, {"phase": 0, "phase_name": "only", "class_names": names})
+        meta = {"phase": 0, "phase_name": "only", "planned": 80, "class_names": names}
+        checkpoints.save(40, items, meta)
     return workdir
 
 
@@ -258,7 +259,9 @@ def test_eval_with_another_bank_says_so_in_files_of_its_own(alone, capsys):
     flags = [f"--subnet={LOW};{FULL}", f"--bank_of={FULL}", "--platform=cpu"]
     assert run(["eval", f"--workdir={alone}", *flags]) == 0
 
-    assert f"UNSAFE: {LOW} with banks of {FULL}" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"UNSAFE: {LOW} with banks of {FULL}" in printed
+    assert "\nstep 40 of 80: training is not finished\n" in printed
     rows = rows_of(alone / "eval-borrowed.json", "eval")
     assert [(row["subnet"], row["bank_of"]) for row in rows] == [(LOW, FULL), (FULL, None)]
     assert (alone / "plots-borrowed").is_dir() and not (alone / "eval.json").exists()
@@ -293,7 +296,9 @@ def test_no_run_goes_on_from_a_recalibrated_workdir(recalibrated):
     workdir = recalibrated[0] / "resolution-1-1"
     variables, _ = load_variables(workdir, EXPERIMENT)
     fresh = TrainState(**variables, opt_state=(), step=np.int32(0), seed=np.uint32(3))
-    told = r"checkpoint 40 holds weights alone: .* --config\.init_from"
+    told = rf"checkpoint 40 in {workdir} holds weights alone: .* --config\.init_from={workdir}"
+    with pytest.raises(UsageError, match=told):
+        claim(workdir, EXPERIMENT)
     saves = Saves(workdir, 1, make_mesh(), spans(EXPERIMENT.phases, 100), {})
     with saves, pytest.raises(UsageError, match=told):
         saves.restore(fresh)

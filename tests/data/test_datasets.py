@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from PIL import Image
 from jax_elastic.data import catalogue, datasets
 from jax_elastic.data.datasets import DataConfig, load
 from jax_elastic.data.digits import Digits
+from jax_elastic.data.groups import IMAGENET, INCEPTION
 from jax_elastic.errors import UsageError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -280,11 +282,27 @@ def test_a_failure_to_prepare_is_not_hidden(fresh_dir, monkeypatch):
         ({"mean": (125.3,)}, r"data\.mean \(125\.3,\) is outside \[0, 1\]"),
         ({"std": (0.0,)}, r"data\.std \(0\.0,\) is not positive"),
         ({"std": (float("nan"),)}, r"data\.std \(nan,\) is not positive"),
+        ({"crop": "centre"}, "data.crop 'centre' is unknown; one of pad, resized"),
+        ({"crop": "resized"}, "data.crop 'resized' and data.pad 1 are two crops.*data.pad to 0"),
+        ({"jitter": (0.4,)}, r"data.jitter \(0.4,\) has 1 values; .*brightness, saturation"),
+        ({"jitter": (0.4, 0, 0.4, 0.6)}, "data.jitter .* is out of range; .* hue in"),
+        ({"jitter": (-0.1, 0, 0, 0)}, "data.jitter .* is out of range"),
+        (
+            {"jitter": (0.4, 0.4, 0.2, 0.1)},
+            r"images of \(8, 8, 1\) are not RGB; .*set data.jitter to \(0.4, 0.0, 0.2, 0.0\)",
+        ),
     ],
 )
 def test_a_config_out_of_range_is_refused_at_construction(fields, message):
     with pytest.raises(UsageError, match=message):
         DataConfig(**fields)
+
+
+def test_inceptions_augmentation_is_that_of_imagenet_and_colours():
+    inception, imagenet = DataConfig(**INCEPTION), DataConfig(**IMAGENET)
+    assert (imagenet.crop, imagenet.flip, imagenet.jitter) == ("resized", True, ())
+    assert inception.jitter == (0.4, 0.4, 0.4, 0.1)
+    assert dataclasses.replace(inception, jitter=()) == imagenet
 
 
 def test_a_config_read_from_lists_is_hashable_and_equal():

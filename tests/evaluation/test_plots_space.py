@@ -127,7 +127,7 @@ def test_each_choice_has_the_mean_of_its_points_and_its_share_of_the_front():
     rows = grid(worth=(0.2, 0))
     figure = draw_preferences(rows, "toy")
     above, below = figure.axes
-    assert legend(figure) == ["cut, number 1", "cut, number 2"]
+    assert legend(figure) == ["choice 1 of cut", "choice 2 of cut"]
     (first,), (second,) = lines(above, "o"), lines(above, "s")
     np.testing.assert_allclose(first.get_xydata(), [[0.5, 60], [0.75, 65], [1, 70]])
     np.testing.assert_allclose(second.get_xydata(), [[v, 65] for v in CHOICES])
@@ -151,7 +151,7 @@ def test_the_interval_of_a_choice_is_over_its_points():
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        (ENDS, "only one point has 0.5 as number 1 of cut; two or more of each choice"),
+        (ENDS, "only one point has 0.5 as choice 1 of cut; two or more of each choice"),
         ([GRID[0]] * 2, "all operating points are the same"),
         ([PLAIN, PLAIN], "combinations of choices"),
         ([*GRID, row((1, 1, 1), 1, 0.9)], "combinations of choices"),
@@ -181,6 +181,13 @@ def test_an_evaluation_of_combinations_draws_what_it_has_enough_points_for(rows)
         assert "label" not in figures["accuracy_against_macs"].axes[0].get_xlabel()
     else:
         assert "for example --sample=60" in figures["choices"]
+
+
+@pytest.mark.parametrize(("size", "advised"), [(9, 9), (60, 60), (1296, 60)])
+def test_no_more_points_are_advised_than_there_are(size, advised):
+    rows = [{key: value for key, value in one.items() if key != "run"} for one in ENDS]
+    figures = draw_run(evaluation(rows), None, "toy", size)
+    assert figures["choices"].endswith(f"for example --sample={advised}")
 
 
 def test_of_a_point_that_was_asked_for_alone_nothing_is_missing():

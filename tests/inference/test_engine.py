@@ -191,11 +191,32 @@ def test_a_network_without_gates_runs_without_a_budget(variables):
     assert_close(found.logits[0], expected.logits[0])
 
 
+@pytest.fixture(scope="module")
+def ready():
+    """Variables of a `Toy` whose statistics all count as estimated."""
+    fresh = jax.jit(Toy().init)(jax.random.key(0), IMAGES)
+    return {"params": fresh["params"], "stats": jax.tree.map(lambda a: a + 1, fresh["stats"])}
+
+
+SHALLOW, DEEP = Subnet("depth", (1,)), Subnet("depth", (2,))
+
+
+@pytest.mark.parametrize(
+    "built_for,runs",
+    [([SHALLOW], SHALLOW), ([SHALLOW, DEEP], DEEP), ([], DEEP), (None, DEEP)],
+    ids=["one", "several", "none", "all"],
+)
+def test_an_engine_runs_its_only_point_or_else_the_fullest_where_none_is_named(
+    ready, built_for, runs
+):
+    engine = build_engine(Toy(), ready, "masked", built_for)
+    np.testing.assert_array_equal(engine(IMAGES).logits[0], engine(IMAGES, runs).logits[0])
+    assert (engine(IMAGES).gates is None) == (runs == SHALLOW)
+
+
 @pytest.mark.parametrize("depth", [1, 2])
-def test_a_network_the_engine_has_never_seen_runs_at_each_of_its_points(depth):
+def test_a_network_the_engine_has_never_seen_runs_at_each_of_its_points(ready, depth):
     network, subnet = Toy(), Subnet("depth", (depth,))
-    fresh = jax.jit(network.init)(jax.random.key(0), IMAGES)
-    ready = {"params": fresh["params"], "stats": jax.tree.map(lambda a: a + 1, fresh["stats"])}
     (expected,) = jax.jit(network.predict, static_argnums=2)(ready, IMAGES, (subnet,), None)
     found = build_engine(network, ready, "masked")(IMAGES, subnet)
     assert_close(found.logits[0], expected.logits[0])

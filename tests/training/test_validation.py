@@ -21,7 +21,7 @@ from jax_elastic.training.experiment import Experiment, Runtime, check_same
 from jax_elastic.training.loop import train
 from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Phase
-from jax_elastic.training.validation import Best
+from jax_elastic.training.validation import Best, describe
 
 DATA, BATCH, STEPS = DataConfig(), 16, 6
 RUNTIME = Runtime(log_every=1, save_every=2, validate_every=1)
@@ -226,3 +226,40 @@ def test_a_restart_does_not_change_the_moving_average(averaged, tmp_path):
     with pytest.raises(Interrupted):
         run(made, tmp_path, Judge(), interrupt)
     assert tree_hash(run(made, tmp_path, Judge()).ema) == tree_hash(averaged[2].ema)
+
+
+def accuracies(n):
+    """Of n points, the second of which is the best."""
+    points = {f"top1[width:{k}]": 0.5 + 0.01 * k for k in range(1, n + 1)}
+    return {"score": 0.6, **points, "top1[width:2]": 0.99, "usage@0.5": 0.4}
+
+
+def test_few_accuracies_are_all_shown():
+    line = describe(accuracies(8))
+    assert line.startswith("score 0.6  top1[width:1] 0.51  top1[width:2] 0.99  ")
+    assert line.endswith("top1[width:8] 0.58  usage@0.5 0.4")
+
+
+def test_of_many_accuracies_the_ends_the_best_and_the_mean_are_shown():
+    assert describe(accuracies(27)) == (
+        "score 0.6  top1[width:1] 0.51  top1[width:27] 0.77  best of 27: top1[width:2] 0.99"
+    )
+
+
+@pytest.mark.parametrize(
+    ("meta", "patience", "told"),
+    [
+        ({"step": 4, "planned": 9, "best": None}, 0, "step 4 of 9: training is not finished"),
+        (
+            {"step": 4, "planned": 9, "best": [0.5, 2, 1]},
+            2,
+            "step 4 of 9: training is not finished",
+        ),
+        ({"step": 4, "planned": 9, "best": [0.5, 2, 2]}, 2, ""),
+        ({"step": 9, "planned": 9, "best": None}, 0, ""),
+        ({"step": 4}, 0, ""),
+    ],
+    ids=["stopped", "still patient", "patience ended", "done", "older version"],
+)
+def test_a_run_that_neither_reached_its_end_nor_lost_patience_is_unfinished(meta, patience, told):
+    assert workdirs.unfinished(meta, patience) == told

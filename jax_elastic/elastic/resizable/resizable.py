@@ -105,10 +105,19 @@ class Resizable(Static):
             raise UsageError(f"places {self.places!r} are unknown", "stages or input")
         if self.side < 1:
             raise UsageError(f"side {self.side} is not positive", "pixels")
-        for standard in self._standard:
-            scaled(standard, self.scales[0])
+        self._check_smallest()
         if self.aim is not None:
             self.check(self.aim)
+
+    def _check_smallest(self) -> None:
+        """Refuses a smallest scale that leaves no pixel of some map."""
+        count = len(self._standard)
+        for number, standard in enumerate(self._standard, 1):
+            try:
+                scaled(standard, self.scales[0])
+            except UsageError as error:
+                told = f"map {number} of {count} at side {self.side}"
+                raise UsageError(f"{told}: {error}") from None
 
     @property
     def chain(self) -> Chain:

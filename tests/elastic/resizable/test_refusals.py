@@ -31,7 +31,7 @@ def test_another_scale_or_number_of_stages_is_no_point_of_the_network(door, poin
 
 def test_a_scale_that_leaves_a_stage_without_a_map_is_refused_when_the_network_is_made():
     # Stages of 4 and 2 pixels.
-    with pytest.raises(UsageError, match=r"scale 0.3 leaves no map of one that is 2 pixels wide"):
+    with pytest.raises(UsageError, match=r"map 2 of 2 at side 4: scale 0\.3 leaves no map of"):
         Resizable(ResNet((1, 1), width=4), scales=(0.3, 1.0), side=4)
 
 
