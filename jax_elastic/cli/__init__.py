@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": "class, confidence and cost of each of your own images",
     "compare": "one table and one set of pictures from the evaluated workdirs of several runs",
     "latency": "what operating points and engines take on this device, and which keep a time",
+    "search": "a table of all operating points or many, and the best within a limit",
     "recalibrate": "BN statistics of single operating points, estimated anew from training images",
     "macs": "what the operating points of a network cost, without training it",
 }

@@ -84,7 +84,9 @@ class Evaluator:
       draws: how often each image is drawn, where the network is `random`; the keys depend on the
         draw and on the image's place in the split alone.
       predict: what computes the predictions; None for `network.predict`, jitted, or `BySegments` of
-        a network that `combines`.
+        a network that `combines`; see `own_predict`.
+      costs: of this network and these images; None for what is counted here. Evaluators that are
+        made one after the other share both, so that nothing is compiled or counted twice.
 
     Raises:
       UsageError: an operating point or a budget that the network cannot take, or a split without
@@ -101,6 +103,7 @@ class Evaluator:
         batch_size: int = 256,
         draws: int = RANDOM_DRAWS,
         predict: Predict | None = None,
+        costs: CostModel | None = None,
     ):
         self._network, self._dataset, self._data = network, dataset, data
         self._levels = len(network.classes)
@@ -119,8 +122,8 @@ class Evaluator:
             raise UsageError(f"{draws} random draws give no interval", "2 or more")
         self._batch_size = batch_size
         self._draws = draws if network.random else 1
-        self._predict = predict or _own(network)
-        self._costs = CostModel(network, dataset.images.shape[1:])
+        self._predict = predict or own_predict(network)
+        self._costs = costs or CostModel(network, dataset.images.shape[1:])
         for subnet in self._subnets:
             self._costs.cost(subnet)  # what cannot be counted is refused before anything runs
 
@@ -216,7 +219,7 @@ class Evaluator:
         return {"level": level, "level_name": name} if self._levels > 1 else {}
 
 
-def _own(network: Family) -> Predict:
+def own_predict(network: Family) -> Predict:
     """What computes a network's predictions unless another way is asked for."""
     return BySegments(network) if combines(network) else jax.jit(network.predict, static_argnums=2)
 
