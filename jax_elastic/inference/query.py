@@ -37,7 +37,7 @@ def excess(row: Row, limits: Limits) -> float:
     Limits of what a row does not tell are not looked at.
     """
     told = (float(row[n]) / most - 1 for n, most in limits.items() if row.get(n) is not None)
-    return max(0.0, 0.0, *told)
+    return max([0.0, *told])
 
 
 def within(rows: Sequence[Row], limits: Limits) -> Row | None:
@@ -70,8 +70,9 @@ def choose(rows: Sequence[Row], limits: Limits) -> Row:
 
 def none_fits(nearest: Row, limits: Limits) -> UsageError:
     """The error where no operating point keeps the limits."""
-    costs = " and ".join(format_cost(name, nearest[name]) for name in limits)
-    more = " or ".join(f"--max_{name}" for name in limits)
+    told = [name for name in LIMITED if name in limits and nearest.get(name) is not None]
+    costs = " and ".join(format_cost(name, nearest[name]) for name in told)
+    more = " or ".join(f"--max_{name}" for name in LIMITED if name in limits)
     return UsageError(
         f"no operating point keeps {describe_limits(limits)}",
         f"{name_row(nearest)} comes nearest, with {costs}",
@@ -87,7 +88,7 @@ def name_row(row: Row) -> str:
 
 def describe_limits(limits: Limits) -> str:
     """Limits in words: ``2.8 G MACs and 5 ms``."""
-    return " and ".join(format_cost(name, most) for name, most in limits.items())
+    return " and ".join(format_cost(n, limits[n]) for n in LIMITED if n in limits)
 
 
 def format_cost(name: str, value: float) -> str:
