@@ -20,7 +20,7 @@ from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.figures import save_figure
 from jax_elastic.evaluation.pareto import front
 from jax_elastic.evaluation.plots_search import draw_search
-from jax_elastic.evaluation.rows import Row, write_json
+from jax_elastic.evaluation.rows import Row, name_point, write_json
 from jax_elastic.evaluation.tables import (
     Column,
     format_count,
@@ -39,7 +39,6 @@ from jax_elastic.inference.query import (
     choose,
     describe_limits,
     format_cost,
-    name_row,
 )
 from jax_elastic.inference.recalibrate import BATCH_SIZE, whole_batches
 from jax_elastic.inference.strategy import SEEN, Fill, Grid, search
@@ -173,7 +172,7 @@ def describe_answer(chosen: Row, limits: Limits) -> str:
         costs += [f"{format_share(chosen['achieved'])} of the blocks open"]
     interval = format_interval(chosen["top1_ci95"])
     return (
-        f"{place}: {name_row(chosen)}, top-1 {format_share(chosen['top1'])} {interval} of "
+        f"{place}: {name_point(chosen)}, top-1 {format_share(chosen['top1'])} {interval} of "
         f"{chosen['n']:,} validation images, {', '.join(costs)}"
     )
 

@@ -10,13 +10,12 @@ from jax_elastic.evaluation.figures import (
     SMALL,
     VERMILLION,
     Style,
-    label_points,
     new_figure,
     series_style,
 )
 from jax_elastic.evaluation.plots_series import Series, accuracy_axis, finish, look
 from jax_elastic.evaluation.plots_space import draw_cloud
-from jax_elastic.evaluation.rows import Row
+from jax_elastic.evaluation.rows import Row, name_point
 from jax_elastic.evaluation.tables import count_unit
 
 AXES = {
@@ -37,7 +36,7 @@ def draw_search(
 
     Args:
       rows: of a table; those without the cost are left out.
-      chosen: the row that is marked, with its operating point; None for none.
+      chosen: the row that is marked and named; None for none.
       cost: in `AXES`.
       most: the limit of that cost, drawn as a line; None for none.
       title: stands above the axes.
@@ -52,7 +51,7 @@ def draw_search(
     costs = [*series.values(cost), *([] if most is None else [most])]
     size, unit = (1.0, "") if cost == "ms" else count_unit(max(costs))
     draw_cloud(axes, series, cost, 1 / size)
-    shown, labels = [series], list[tuple[float, float, str]]()
+    shown = [series]
     if most is not None:
         axes.axvline(most / size, color=GREY, linewidth=1.0, linestyle="--")
         axes.annotate(
@@ -66,13 +65,12 @@ def draw_search(
             color=GREY,
         )
     if chosen is not None:
-        one = Series("chosen", Style(VERMILLION, "*", ""), (chosen,))
-        x, top1 = float(one.values(cost, 1 / size)[0]), float(one.values("top1", 100)[0])
-        axes.plot(x, top1, **{**look(one), "markersize": 12})
-        labels = [(x, top1, chosen["subnet"])]
+        # Its name stands in the legend: beside the point, it would cover others.
+        one = Series(f"chosen: {name_point(chosen)}", Style(VERMILLION, "*", ""), (chosen,))
+        star = {**look(one), "markersize": 12}
+        axes.plot(one.values(cost, 1 / size), one.values("top1", 100), **star)
         shown.append(one)
     axes.set_xlabel(f"{AXES[cost]}{unit and f', {unit}'}")
     accuracy_axis(axes, [series], ["bar: 95 % interval"])
     finish(figure, [axes], shown)
-    label_points(axes, labels)
     return figure

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.rows import Row
+from jax_elastic.evaluation.rows import Row, name_point
 from jax_elastic.evaluation.tables import format_count
 
 Limits = Mapping[str, float]
@@ -75,15 +75,9 @@ def none_fits(nearest: Row, limits: Limits) -> UsageError:
     more = " or ".join(f"--max_{name}" for name in LIMITED if name in limits)
     return UsageError(
         f"no operating point keeps {describe_limits(limits)}",
-        f"{name_row(nearest)} comes nearest, with {costs}",
+        f"{name_point(nearest)} comes nearest, with {costs}",
         f"give more by {more}",
     )
-
-
-def name_row(row: Row) -> str:
-    """An operating point with the budget that was asked: ``full at budget 0.6``."""
-    asked = "" if row["asked"] is None else f" at budget {row['asked']:g}"
-    return f"{row['subnet']}{asked}"
 
 
 def describe_limits(limits: Limits) -> str:

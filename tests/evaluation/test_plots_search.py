@@ -32,7 +32,8 @@ BEST = [ROWS[0], ROWS[3], ROWS[6]]
 
 
 def test_all_points_are_small_the_front_is_joined_and_the_choice_is_a_named_star():
-    (axes,) = draw_search(ROWS, BEST[1], "macs", 4.5e6, "toy").axes
+    figure = draw_search(ROWS, BEST[1], "macs", 4.5e6, "toy")
+    (axes,) = figure.axes
     cloud, best, limit, star = axes.lines
     assert cloud.get_linestyle() == "None" and len(cloud.get_xdata()) == len(ROWS)
     assert list(best.get_xdata()) == pytest.approx([one["macs"] / 1e6 for one in BEST])
@@ -40,7 +41,9 @@ def test_all_points_are_small_the_front_is_joined_and_the_choice_is_a_named_star
     assert list(limit.get_xdata()) == pytest.approx([4.5, 4.5])
     assert (star.get_marker(), *star.get_xdata()) == ("*", pytest.approx(4.0))
     assert axes.get_xlabel() == "MACs per image, M"
-    assert [text.get_text() for text in axes.texts] == ["limit", "cut:0.75,0.5"]
+    assert [text.get_text() for text in axes.texts] == ["limit"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["measured (line: Pareto front)", "chosen: cut:0.75,0.5"]
 
 
 def test_along_a_time_points_without_one_are_left_out():

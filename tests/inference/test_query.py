@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jax_elastic.errors import UsageError
-from jax_elastic.inference.query import LIMITED, choose, describe_limits, excess, name_row, within
+from jax_elastic.inference.query import LIMITED, choose, describe_limits, excess, within
 
 
 def row(macs, top1, ms=None, params=10.0, asked=None, subnet="width:1"):
@@ -65,7 +65,5 @@ def test_what_is_no_limit_is_refused(most):
         choose([row(1, 0.5)], {"flops": most})
 
 
-def test_points_and_limits_are_told_in_words():
-    assert name_row(row(1, 0.5)) == "width:1"
-    assert name_row(row(1, 0.5, asked=0.6, subnet="full")) == "full at budget 0.6"
+def test_limits_are_told_in_words():
     assert describe_limits({"macs": 2.8e9, "ms": 5}) == "2.8 G MACs and 5 ms"
