@@ -10,6 +10,7 @@ from jax_elastic.cli import run
 from jax_elastic.cli.search_command import describe_answer, next_commands
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.inference.measures import Measures
 
 MIXED = ["resolution:0.5,1", "resolution:1,0.5"]
 POINTS = [LOW, *MIXED, FULL]
@@ -140,6 +141,28 @@ def test_a_table_of_other_images_is_not_added_to(resizable, table, capsys):
     assert run([*argv, "--images=9"]) == 0
     assert run([*argv, "--images=8"]) == 2
     assert "is a table of n 9; this search is of n 8" in capsys.readouterr().err
+
+
+def test_an_interrupted_search_goes_on_from_what_it_measured(resizable, table, capsys, monkeypatch):
+    whole, argv = Measures.__call__, ["search", f"--workdir={resizable}", f"--json={table}"]
+    chunks = []
+
+    def once(self, points, known):
+        chunks.append(points)
+        if len(chunks) == 2:
+            raise KeyboardInterrupt
+        return whole(self, points, known)
+
+    monkeypatch.setattr("jax_elastic.inference.table.CHUNK", 3)
+    monkeypatch.setattr(Measures, "__call__", once)
+    assert run(argv) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from its table\n"
+    assert len(rows_of(table.read_text())) == 3
+
+    assert run(argv) == 0
+
+    assert [len(points) for points in chunks] == [3, 1, 1]
+    assert [row["subnet"] for row in rows_of(table.read_text())] == POINTS
 
 
 def answer(**changes):

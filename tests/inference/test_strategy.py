@@ -76,6 +76,27 @@ def test_within_limits_evolution_measures_no_point_that_is_known_to_exceed_them(
     assert max(sum(subnet.value) for subnet, _ in fill.asked) == 6
 
 
+def test_a_search_that_was_stopped_asks_for_what_it_would_have_asked_for():
+    whole, stopped, resumed = Filler(), Filler(), Filler()
+    search(GRID, whole, before, {"params": 6}, 40)
+
+    def first_half(points):
+        if stopped.asked:
+            raise KeyboardInterrupt
+        return stopped(points)
+
+    def second_half(points):
+        resumed([point for point in points if point not in stopped.asked])
+        return [resumed.row(*point) for point in points]
+
+    with pytest.raises(KeyboardInterrupt):
+        search(GRID, first_half, before, {"params": 6}, 40)
+    search(GRID, second_half, before, {"params": 6}, 40)
+
+    assert stopped.asked and resumed.asked
+    assert stopped.asked + resumed.asked == whole.asked
+
+
 def test_what_is_known_only_afterwards_leads_evolution_towards_the_limit():
     fill = Filler()
     search(GRID, fill, before, {"ms": 1}, 48)
