@@ -1,5 +1,6 @@
 """`search`: a table of a trained network's operating points, and the best within limits."""
 
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -180,20 +181,17 @@ def describe_answer(chosen: Row, limits: Limits) -> str:
 def next_commands(chosen: Row, workdir: Path) -> list[str]:
     """What to type next: the test of a chosen operating point, and its training alone."""
     subnet, asked = chosen["subnet"], chosen["asked"]
+    here = [f"--workdir={workdir}", f"--subnet={subnet}"]
     if chosen["recalibrated_images"] and "recalibrated" not in chosen:
-        budget = "" if asked is None else f" --budget={asked:g}"
-        images = f" --images={chosen['recalibrated_images']}"
-        test = f"recalibrate --workdir={workdir} --subnet={subnet}{budget}{images}"
+        budget = [] if asked is None else [f"--budget={asked:g}"]
+        test = ["recalibrate", *here, *budget, f"--images={chosen['recalibrated_images']}"]
     else:
-        budget = "" if asked is None else f" --budgets={asked:g}"
-        test = f"eval --workdir={workdir} --subnet={subnet}{budget}"
-    lines = [f"python -m jax_elastic {test}"]
+        test = ["eval", *here, *([] if asked is None else [f"--budgets={asked:g}"])]
+    lines = [["python", "-m", "jax_elastic", *test]]
     if len(Subnet.parse(subnet).value) > 1 and asked is None and chosen["achieved"] is None:
-        lines += [
-            f"python train.py --config=CONFIG --config.subnet={subnet} "
-            f"--config.init_from={workdir} --workdir=OTHER"
-        ]
-    return lines
+        point = [f"--config.subnet={subnet}", f"--config.init_from={workdir}"]
+        lines += [["python", "train.py", "--config=CONFIG", *point, "--workdir=OTHER"]]
+    return [shlex.join(line) for line in lines]
 
 
 def _seen(dataset: Dataset, images: int | None) -> Dataset:

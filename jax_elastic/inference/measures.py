@@ -15,8 +15,9 @@ from jax_elastic.data.datasets import DataConfig, Dataset
 from jax_elastic.elastic.doors import check_statistics
 from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.by_segments import predictor
 from jax_elastic.evaluation.cost import CostModel
-from jax_elastic.evaluation.evaluate import Evaluator, own_predict
+from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.evaluation.levels import at_finest
 from jax_elastic.evaluation.rows import Row
 from jax_elastic.inference.calls import Calls, Clock, batches_of
@@ -89,7 +90,7 @@ class Measures:
         self._network, self._variables = network, variables
         self._dataset, self._data = dataset, data
         self._recalibration, self._timing = recalibration, timing
-        self._predict = own_predict(network)
+        self._predict = predictor(network)
         self.costs = CostModel(network, dataset.images.shape[1:])
 
     def missing(self, row: Row | None) -> bool:

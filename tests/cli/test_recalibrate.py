@@ -9,23 +9,32 @@ import families
 import jax
 import numpy as np
 import pytest
-from left_run import EXPERIMENT, FULL, LOW, leave_run
+from left_run import leave_run
 from PIL import Image
 
 import jax_elastic
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli import run
 from jax_elastic.cli.recalibrate_command import name_of
 from jax_elastic.cli.recalibrated import cautions, facts, own_points
+from jax_elastic.data.datasets import DataConfig
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.data.order import batch_ids
+from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
+from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.mesh import make_mesh
-from jax_elastic.training.phases import spans
+from jax_elastic.training.phases import Phase, spans
 from jax_elastic.training.saves import Saves
 from jax_elastic.training.state import TrainState
 from jax_elastic.training.workdir import CHECKPOINTS, load_variables, read_config
 
+NET = Resizable(ResNet((1, 1), width=4, classes=10), scales=(0.5, 1.0), side=8)
+LOW, FULL = "resolution:0.5,0.5", "resolution:1,1"
+EXPERIMENT = Experiment(
+    network=NET, phases=(Phase("only", 1, NET.objectives[0], 0.1),), data=DataConfig(), seed=3
+)
 SMALL = ("--images=64", "--batch_size=32", "--platform=cpu")
 
 
@@ -43,13 +52,13 @@ def error_of(argv, capsys):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The workdir of a run whose banks were updated at the fullest point alone."""
-    return leave_run(tmp_path_factory.mktemp("alone"), FULL)
+    return leave_run(tmp_path_factory.mktemp("alone"), EXPERIMENT, FULL)
 
 
 @pytest.fixture(scope="module")
 def low(tmp_path_factory):
     """The lowest point of a network that was trained at all of them, recalibrated."""
-    workdir = leave_run(tmp_path_factory.mktemp("everywhere"), FULL, LOW)
+    workdir = leave_run(tmp_path_factory.mktemp("everywhere"), EXPERIMENT, FULL, LOW)
     assert run(["recalibrate", f"--workdir={workdir}", f"--subnet={LOW}", *SMALL]) == 0
     return workdir / "recalibrated" / "resolution-0.5-0.5"
 

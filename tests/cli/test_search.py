@@ -3,15 +3,24 @@
 import json
 
 import pytest
-from left_run import FULL, LOW, leave_run
+from left_run import leave_run
 
 import jax_elastic
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli import run
 from jax_elastic.cli.search_command import describe_answer, next_commands
+from jax_elastic.data.datasets import DataConfig
 from jax_elastic.data.datasets import load as load_data
+from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.inference.measures import Measures
+from jax_elastic.training.experiment import Experiment
+from jax_elastic.training.phases import Phase
 
+NET = Resizable(ResNet((1, 1), width=4, classes=10), scales=(0.5, 1.0), side=8)
+PHASE = Phase("only", 1, NET.objectives[0], 0.1)
+EXPERIMENT = Experiment(network=NET, phases=(PHASE,), data=DataConfig())
+LOW, FULL = "resolution:0.5,0.5", "resolution:1,1"
 MIXED = ["resolution:0.5,1", "resolution:1,0.5"]
 POINTS = [LOW, *MIXED, FULL]
 
@@ -19,7 +28,7 @@ POINTS = [LOW, *MIXED, FULL]
 @pytest.fixture(scope="module")
 def resizable(tmp_path_factory):
     """The workdir of a network with four points, all trained."""
-    return leave_run(tmp_path_factory.mktemp("resizable"), *POINTS)
+    return leave_run(tmp_path_factory.mktemp("resizable"), EXPERIMENT, *POINTS)
 
 
 @pytest.fixture
@@ -120,7 +129,7 @@ def test_budgets_are_points_of_a_network_with_gates(workdir, capsys):
 
 
 def test_points_that_were_never_trained_take_recalibration(tmp_path, capsys):
-    alone = leave_run(tmp_path, FULL)
+    alone = leave_run(tmp_path, EXPERIMENT, FULL)
     argv = ["search", f"--workdir={alone}", f"--subnet={LOW}"]
     assert run(argv) == 2
     assert "--recalibrate=10000" in capsys.readouterr().err
