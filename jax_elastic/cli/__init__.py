@@ -19,10 +19,17 @@ COMMANDS = {
     "predict": "class, confidence and cost of each of your own images",
     "compare": "one table and one set of pictures from the evaluated workdirs of several runs",
     "latency": "what operating points and engines take on this device, and which keep a time",
+    "search": "a table of all operating points or many, and the best within a limit",
     "recalibrate": "BN statistics of single operating points, estimated anew from training images",
     "macs": "what the operating points of a network cost, without training it",
 }
 """Command -> what it does; each is the module `jax_elastic.cli.NAME_command`."""
+
+GOES_ON = {
+    "train": "; the same command goes on from the newest checkpoint",
+    "search": "; the same command goes on from its table",
+}
+"""What is said where a command is interrupted that leaves something to go on from."""
 
 
 def run(argv: Sequence[str]) -> int:
@@ -41,8 +48,7 @@ def run(argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        goes_on = "; the same command goes on from the newest checkpoint"
-        print("interrupted" + (goes_on if command == "train" else ""), file=sys.stderr)
+        print("interrupted" + GOES_ON.get(command, ""), file=sys.stderr)
         return 128 + signal.SIGINT
     except Stopped as stopped:
         print(f"{stopped}; the same command goes on", file=sys.stderr)

@@ -62,6 +62,12 @@ def read_json(path: str | os.PathLike[str], kind: str) -> list[dict[str, Any]]:
     return rows
 
 
+def name_point(row: Row) -> str:
+    """An operating point with the budget that was asked of it: ``full at budget 0.6``."""
+    asked = "" if row["asked"] is None else f" at budget {row['asked']:g}"
+    return f"{row['subnet']}{asked}"
+
+
 def _plain(value: Any) -> Any:
     """Array or array scalar -> nested lists or a Python number."""
     if hasattr(value, "tolist"):

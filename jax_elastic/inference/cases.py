@@ -15,6 +15,7 @@ from jax_elastic.subnet import Subnet
 MOST_POINTS = 64  # that are measured where none is named
 
 Point = tuple[Subnet, float | None]
+"""An operating point and the budget that is asked for, None where there is none to ask for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,25 +95,42 @@ def _points(
             f"up to {MOST_POINTS} are measured where none is named",
             "name some by --subnet, separated by ;",
         )
+    return points_of(network, subnets or tuple(network.subnets), budgets)
+
+
+def points_of(
+    network: Family, subnets: Sequence[Subnet], budgets: Sequence[float]
+) -> tuple[Point, ...]:
+    """Operating points with each budget that they take, each pair once.
+
+    Args:
+      network: the family.
+      subnets: operating points.
+      budgets: shares of the blocks; none for `network.budgets`.
+
+    Raises:
+      UsageError: the network cannot take what is asked for.
+    """
     for given in budgets:
         check_budget(network, given)
     points: list[Point] = []
-    for subnet in subnets or network.subnets:
+    for subnet in subnets:
         network.check(subnet)
-        asked = _asked(network, budgets) if own_budget(subnet) is None else (None,)
+        asked = asked_of(network, budgets) if own_budget(subnet) is None else (None,)
         for budget in asked:
             check_budget(network, budget, subnet)
             points.append((subnet, budget))
     return tuple(dict.fromkeys(points))
 
 
-def _asked(network: Family, budgets: Sequence[float]) -> tuple[float | None, ...]:
+def asked_of(network: Family, budgets: Sequence[float]) -> tuple[float | None, ...]:
+    """The budgets to ask a network for: those given, else its own; (None,) where it takes none."""
     return tuple(budgets or network.budgets) or (None,)
 
 
 def _dense(network: Family, budgets: Sequence[float], only: Subnet | None) -> Case:
     fullest = only or network.subnets.fullest
-    highest = max(_asked(network, budgets), key=lambda asked: asked or 0)
+    highest = max(asked_of(network, budgets), key=lambda asked: asked or 0)
     if not gated_codes(network, fullest):
         return Case(fullest, highest, "static", dense=True)
     point = None if only else all_blocks(network)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.rows import Row
+from jax_elastic.evaluation.rows import Row, name_point
 
 
 def within(rows: Sequence[Row], budget_ms: float) -> dict[int, Row | None]:
@@ -64,8 +64,7 @@ def quickest(rows: Sequence[Row], batch_size: int | None = None) -> Row:
 
 def name_row(row: Row) -> str:
     """An operating point with what was asked and the engine: ``full at budget 0.6 by masked``."""
-    asked = "" if row["asked"] is None else f" at budget {row['asked']:g}"
-    return f"{row['subnet']}{asked} by {row['engine']}"
+    return f"{name_point(row)} by {row['engine']}"
 
 
 def _of_size(rows: Sequence[Row], size: int) -> list[Row]:

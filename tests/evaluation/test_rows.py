@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.rows import read_json, write_json
+from jax_elastic.evaluation.rows import name_point, read_json, write_json
 
 
 def test_rows_come_back_as_they_were_written(tmp_path):
@@ -76,3 +76,8 @@ def test_a_file_that_holds_no_rows_is_refused(tmp_path, text, message):
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_json(tmp_path / "rows.json", "eval")
+
+
+def test_a_point_is_named_with_its_budget_if_it_has_one():
+    assert name_point({"subnet": "width:1", "asked": None}) == "width:1"
+    assert name_point({"subnet": "full", "asked": 0.6}) == "full at budget 0.6"

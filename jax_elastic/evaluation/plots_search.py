@@ -1,0 +1,76 @@
+"""The picture of a search: every operating point that was measured, and which was chosen."""
+
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.figures import (
+    GREY,
+    SMALL,
+    VERMILLION,
+    Style,
+    new_figure,
+    series_style,
+)
+from jax_elastic.evaluation.plots_series import Series, accuracy_axis, finish, look
+from jax_elastic.evaluation.plots_space import draw_cloud
+from jax_elastic.evaluation.rows import Row, name_point
+from jax_elastic.evaluation.tables import count_unit
+
+AXES = {
+    "macs": "MACs per image",
+    "flops": "FLOPs per image",
+    "params": "parameters",
+    "ms": "ms of a call",
+}
+"""The costs that can be along the x axis, and what is written there."""
+
+
+def draw_search(
+    rows: Sequence[Row], chosen: Row | None, cost: str, most: float | None, title: str
+) -> Figure:
+    """Top-1 (percent) of every operating point against a cost, the Pareto front joined.
+
+    The front is found on the images that are drawn, so it flatters (docs/search.md).
+
+    Args:
+      rows: of a table; those without the cost are left out.
+      chosen: the row that is marked and named; None for none.
+      cost: in `AXES`.
+      most: the limit of that cost, drawn as a line; None for none.
+      title: stands above the axes.
+
+    Raises:
+      UsageError: no row has the cost.
+    """
+    series = Series("measured (line: Pareto front)", series_style(0), tuple(rows)).having(cost)
+    if not series.rows:
+        raise UsageError(f"no row of the table has {cost}", next_step="measure it by --ms")
+    figure, axes = new_figure(4.3, title)
+    costs = [*series.values(cost), *([] if most is None else [most])]
+    size, unit = (1.0, "") if cost == "ms" else count_unit(max(costs))
+    draw_cloud(axes, series, cost, 1 / size)
+    shown = [series]
+    if most is not None:
+        axes.axvline(most / size, color=GREY, linewidth=1.0, linestyle="--")
+        axes.annotate(
+            "limit",
+            (most / size, 0.02),
+            (-3, 0),
+            xycoords=axes.get_xaxis_transform(),
+            textcoords="offset points",
+            ha="right",
+            fontsize=SMALL,
+            color=GREY,
+        )
+    if chosen is not None:
+        # Its name stands in the legend: beside the point, it would cover others.
+        one = Series(f"chosen: {name_point(chosen)}", Style(VERMILLION, "*", ""), (chosen,))
+        star = {**look(one), "markersize": 12}
+        axes.plot(one.values(cost, 1 / size), one.values("top1", 100), **star)
+        shown.append(one)
+    axes.set_xlabel(f"{AXES[cost]}{unit and f', {unit}'}")
+    accuracy_axis(axes, [series], ["bar: 95 % interval"])
+    finish(figure, [axes], shown)
+    return figure
