@@ -46,20 +46,23 @@ def read_pool(base: Resizable, text: str) -> tuple[Subnet, ...]:
 
 def by_macs(base: Resizable, points: tuple[Subnet, ...]) -> tuple[Subnet, ...]:
     """Operating points of a network, cheapest first; of equal cost in the order given."""
-    counted = dataclasses.replace(base.reference(), dtype="float32")
-    return tuple(sorted(points, key=functools.partial(_macs, counted)))
+    counts = _macs(dataclasses.replace(base.reference(), dtype="float32"), points)
+    macs = dict(zip(points, counts, strict=True))
+    return tuple(sorted(points, key=macs.__getitem__))
 
 
-@functools.lru_cache(1024)
-def _macs(network: Resizable, subnet: Subnet) -> int:
-    """What an operating point costs for an image of the network's side, of three channels.
+@functools.lru_cache
+def _macs(network: Resizable, points: tuple[Subnet, ...]) -> tuple[int, ...]:
+    """What operating points cost for an image of the network's side, of three channels.
 
     Other channels change the stem, which costs the same at every point or grows with its scale.
     """
     image = jax.ShapeDtypeStruct((1, network.side, network.side, 3), jnp.float32)
     variables = jax.eval_shape(network.init, jax.random.key(0), image)
 
-    def predict(variables: Variables, images: Array) -> tuple[Array, ...]:
-        return network.predict(variables, images, (subnet,), None)[0].logits
+    def predict(point: Subnet, variables: Variables, images: Array) -> tuple[Array, ...]:
+        return network.predict(variables, images, (point,), None)[0].logits
 
-    return count_macs(predict, variables, image)
+    return tuple(
+        count_macs(functools.partial(predict, point), variables, image) for point in points
+    )

@@ -195,6 +195,12 @@ def test_recalibration_of_a_choice_is_that_of_the_learner_alone():
     assert found["stats"]["learner"]["bn3"]["count"] == 2
 
 
+def test_recalibration_of_a_choice_is_refused_where_the_base_was_never_trained():
+    images = warm.random_images(16, seed=3)
+    with pytest.raises(UsageError, match=r"adapt:3 also reads BN statistics \(segment probe/map"):
+        recalibrate(NET, warm.random_weights(NET), THREE, images, batch_size=8)
+
+
 def test_a_choice_is_refused_while_a_candidate_was_never_estimated():
     fresh = warm.random_weights(NET)
     own = {**fresh, "stats": {**fresh["stats"], "learner": spread()["stats"]["learner"]}}
@@ -210,9 +216,7 @@ def test_no_bank_of_the_base_stands_for_another():
 def test_a_run_of_the_base_has_all_but_the_learner():
     match = match_leaves(warm.shapes_of(NET), warm.shapes_of(BASE), "runs/base")
     assert match.dropped == ()
-    assert set(match.taken) == {
-        f"{path}" for path in flatten_dict(dict(warm.shapes_of(BASE)), sep="/")
-    }
+    assert set(match.taken) == set(flatten_dict(dict(warm.shapes_of(BASE)), sep="/"))
     assert all("/learner/" in path for path in match.fresh)
 
 
