@@ -148,11 +148,14 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
         Column("class", "class", left=True),
         Column("confidence", "confidence", format_share),
         Column("blocks", f"of {rows[0]['blocks_total']} blocks"),
+        Column("choice", "chosen", left=True),
         Column("macs", "MACs", format_count),
         Column("macs_share", "of full", format_share),
         Column("changes", "changes", ", ".join, left=True),
     ]
-    return [column for column in columns if any(row[column.key] not in (None, []) for row in rows)]
+    return [
+        column for column in columns if any(row.get(column.key) not in (None, []) for row in rows)
+    ]
 
 
 def _describe_usage(rows: Sequence[Row], budget: float | None, random: bool) -> list[str]:

@@ -43,7 +43,7 @@ class Predictor:
         self._engine, self._network, self._data = engine, network, data
         self._subnet, self._budget, self._names = subnet, budget, class_names
         self._costs = CostModel(network, data.image_shape)
-        self._full = self._costs.cost(network.subnets.fullest).full
+        self._most = self._costs.most(network.subnets.fullest)
 
     def __call__(self, images: Sequence[ImageFile], places: Sequence[int]) -> list[dict[str, Any]]:
         """Predicts a batch.
@@ -56,9 +56,10 @@ class Predictor:
           A row per image: `file, subnet, label` (the class's number), `class` (its name, or the
           number as text), `confidence` (its softmax), `asked`, `blocks` (how many were open),
           `blocks_total`, `achieved` (their share), `opened` (a letter per block, 1 where it was
-          open), `macs`, `macs_share` (of the fullest point with every block open), `size`
-          ([height, width] of the file) and `changes` (see `ImageFile`). Keys of blocks are None
-          without gates.
+          open), `choice` (the operating point that the image chose), `macs`, `macs_share` (of the
+          most that an image can cost at the fullest point), `size` ([height, width] of the file)
+          and `changes` (see `ImageFile`). Keys of blocks are None without gates and where images
+          choose, `choice` is None where they do not.
 
         Raises:
           UsageError: the logits are not finite; or see `Engine`.
@@ -74,6 +75,10 @@ class Predictor:
             )
         opened = None if found.gates is None else np.asarray(found.gates) >= 0
         macs = self._costs.of_images(self._subnet, (len(images),), opened, found.choice)
+        chosen: list[str | None] = [None] * len(images)
+        if found.choice is not None:
+            # One of several candidates is no share of them.
+            chosen, opened = [str(self._network.candidates[int(c)]) for c in found.choice], None
         confidence = _softmax(logits)
         return [
             {
@@ -82,8 +87,9 @@ class Predictor:
                 **self._answer(confidence[i]),
                 "asked": self._budget,
                 **_blocks(None if opened is None else opened[i]),
+                "choice": chosen[i],
                 "macs": int(macs[i]),
-                "macs_share": float(macs[i] / self._full),
+                "macs_share": float(macs[i] / self._most),
                 "size": list(image.size),
                 "changes": list(image.changes),
             }

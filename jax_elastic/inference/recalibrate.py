@@ -23,7 +23,7 @@ from jax_elastic.data.augment import normalise
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.elastic.doors import check_budget, check_images, naming_channels
 from jax_elastic.elastic.family import Array, Family, PyTree, Variables
-from jax_elastic.elastic.reads import statistics_read
+from jax_elastic.elastic.reads import statistics_read, unestimated
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.norm import fold, pool
 from jax_elastic.subnet import Subnet
@@ -70,8 +70,9 @@ def recalibrate(
 
     Raises:
       UsageError: the network does not have that operating point, or it has no statistics of its
-        own; a wrong budget; images of other shapes, or of channels that the network was not made
-        for; batches that do not come out even; or activations that are not finite.
+        own, or reads others that were never estimated; a wrong budget; images of other shapes, or
+        of channels that the network was not made for; batches that do not come out even; or
+        activations that are not finite.
     """
     network.check(subnet)
     check_budget(network, budget, subnet)
@@ -103,7 +104,16 @@ def recalibrate(
         )
     folded = fold(variables["stats"], moments, momentum=0)
     stats = jax.tree.map(jnp.where, read, folded, variables["stats"])
-    return {"params": variables["params"], "stats": stats}
+    estimated: Variables = {"params": variables["params"], "stats": stats}
+    name = unestimated(network, estimated, subnet)
+    if name is not None:
+        raise UsageError(
+            f"operating point {subnet} also reads BN statistics (segment {name}) that are not its "
+            "own to estimate, and that were never estimated",
+            next_step="start training from a run that has them (config.init_from), or estimate "
+            "them at the operating points that have them",
+        )
+    return estimated
 
 
 def whole_batches(size: int, batch_size: int, most: int) -> int:

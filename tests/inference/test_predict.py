@@ -70,6 +70,10 @@ def test_what_a_network_chose_is_what_an_image_costs(files):
     expected = [point.full + points[-1].gates for point in points]
     counts = collections.Counter(row["macs"] for row in rows)
     assert counts == {expected[0]: 3, expected[1]: 3}
+    assert [(row["choice"], row["blocks"]) for row in rows] == [
+        ("depth:1", None),
+        ("depth:2", None),
+    ] * 3
 
 
 def test_answers_that_are_not_finite_are_refused(files):
