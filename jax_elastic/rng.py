@@ -25,6 +25,7 @@ class Stream(enum.IntEnum):
     SPLIT = 5  # which training images form the validation split
     PREDICT = 6  # random gates of baselines at test
     POINTS = 7  # which operating points of many are evaluated
+    SEARCH = 8  # the points that a search draws, and which images it looks at
 
 
 def host(seed: int, stream: Stream, *indices: int) -> np.random.Generator:

@@ -34,6 +34,7 @@ def test_the_numbers_of_the_streams_never_change():
         "SPLIT": 5,
         "PREDICT": 6,
         "POINTS": 7,
+        "SEARCH": 8,
     }
 
 

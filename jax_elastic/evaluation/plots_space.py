@@ -18,6 +18,7 @@ from jax_elastic.evaluation.figures import (
     new_panels,
     series_style,
 )
+from jax_elastic.evaluation.pareto import front, on_front
 from jax_elastic.evaluation.plots_series import (
     Series,
     accuracy_axis,
@@ -44,25 +45,6 @@ def has_front(rows: Sequence[Row]) -> bool:
     return any(_is_cloud(series) for series in series_of(rows))
 
 
-def on_front(rows: Sequence[Row]) -> list[bool]:
-    """Which rows are Pareto-optimal: none is as accurate for fewer MACs, or better for as many.
-
-    Of equals in both all are.
-    """
-    best = -np.inf
-    found = [False] * len(rows)
-    costs: dict[float, list[int]] = {}
-    for i, row in enumerate(rows):
-        costs.setdefault(row["macs_mean"], []).append(i)
-    for cost in sorted(costs):
-        top = max(rows[i]["top1"] for i in costs[cost])
-        if top > best:
-            best = top
-            for i in costs[cost]:
-                found[i] = rows[i]["top1"] == top
-    return found
-
-
 def draw_fronts(rows: Sequence[Row], title: str) -> Figure:
     """Top-1 (percent) of every operating point against MACs, with each run's Pareto front joined.
 
@@ -87,22 +69,43 @@ def draw_fronts(rows: Sequence[Row], title: str) -> Figure:
     size, unit = count_unit(max(row["macs_mean"] for row in rows))
     drawn, labels = [], []
     for one in every:
-        front = _front(one) if _is_cloud(one) else one.by("macs_mean")
         if _is_cloud(one):
-            style: dict[str, Any] = {**look(one), "linestyle": "", "markersize": 2.5, "alpha": 0.4}
-            axes.plot(one.values("macs_mean", 1 / size), one.values("top1", 100), **style)
+            best = draw_cloud(axes, one, "macs_mean", 1 / size)
             if len(every) == 1:
-                labels = _labelled(front, size)
-        macs = front.values("macs_mean", 1 / size)
-        draw_intervals(axes, macs, front)
-        joined = {"linestyle": one.style.line} if _is_cloud(one) else {}
-        axes.plot(macs, front.values("top1", 100), **{**look(front), **joined})
-        drawn.append(front)
+                labels = _labelled(best, size)
+        else:
+            best = one.by("macs_mean")
+            macs = best.values("macs_mean", 1 / size)
+            draw_intervals(axes, macs, best)
+            axes.plot(macs, best.values("top1", 100), **look(best))
+        drawn.append(best)
     axes.set_xlabel(f"MACs per image{unit and f', {unit}'}")
     accuracy_axis(axes, every, ["line: Pareto front", "bar: 95 % interval"], "\n")
     finish(figure, [axes], drawn)
     label_points(axes, labels)
     return figure
+
+
+def draw_cloud(axes: Axes, series: Series, cost: str, scale: float = 1.0) -> Series:
+    """Draws all points of a series small, and its Pareto front joined, with 95 % intervals.
+
+    Args:
+      axes: its y axis is accuracy in percent.
+      series: the points.
+      cost: the field along the x axis.
+      scale: what it is multiplied by.
+
+    Returns:
+      The front.
+    """
+    small: dict[str, Any] = {**look(series), "linestyle": "", "markersize": 2.5, "alpha": 0.4}
+    axes.plot(series.values(cost, scale), series.values("top1", 100), **small)
+    best = replace(series, rows=tuple(front(series.rows, cost)))
+    x = best.values(cost, scale)
+    draw_intervals(axes, x, best)
+    joined = {**look(best), "linestyle": series.style.line}
+    axes.plot(x, best.values("top1", 100), **joined)
+    return best
 
 
 def draw_preferences(rows: Sequence[Row], title: str) -> Figure:
@@ -153,14 +156,9 @@ def _is_cloud(series: Series) -> bool:
     return len(series.rows) > 2 and all(map(is_combination, series.rows))
 
 
-def _front(series: Series) -> Series:
-    kept = [row for row, best in zip(series.rows, on_front(series.rows), strict=True) if best]
-    return replace(series, rows=tuple(kept)).by("macs_mean")
-
-
-def _labelled(front: Series, size: float) -> list[tuple[float, float, str]]:
+def _labelled(best: Series, size: float) -> list[tuple[float, float, str]]:
     """The ends of a front with the numbers of their operating points."""
-    ends = front.rows[:1] + front.rows[1:][-1:]
+    ends = best.rows[:1] + best.rows[1:][-1:]
     return [
         (row["macs_mean"] / size, 100 * row["top1"], row["subnet"].partition(":")[2])
         for row in ends

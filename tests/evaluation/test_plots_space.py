@@ -14,7 +14,6 @@ from jax_elastic.evaluation.plots_space import (
     draw_preferences,
     has_front,
     is_combination,
-    on_front,
 )
 
 CHOICES = (0.5, 0.75, 1.0)
@@ -56,21 +55,6 @@ def lines(axes, marker):
 
 def legend(figure):
     return [text.get_text() for text in figure.legends[0].get_texts()]
-
-
-@pytest.mark.parametrize(
-    ("points", "kept"),
-    [
-        ([(1, 0.5), (2, 0.6), (3, 0.7)], [True, True, True]),
-        ([(3, 0.5), (2, 0.6), (1, 0.7)], [False, False, True]),
-        ([(1, 0.5), (2, 0.5), (3, 0.6)], [True, False, True]),
-        ([(1, 0.5), (1, 0.6), (1, 0.6)], [False, True, True]),
-        ([(1, 0.0)], [True]),
-    ],
-    ids=["rising", "falling", "no better", "of one cost", "one"],
-)
-def test_a_point_is_on_the_front_if_none_is_as_good_for_less(points, kept):
-    assert on_front([row((1, 1), *point) for point in points]) == kept
 
 
 @pytest.mark.parametrize("draw", [draw_fronts, draw_preferences])
