@@ -4,6 +4,7 @@ A jitted `Family.predict` is one program of all points it is asked about, which 
 choices grows with their product. Here each segment is a program of its own.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -12,11 +13,19 @@ from jax_elastic.elastic.family import Array, Carry, Family, Prediction, Segment
 from jax_elastic.elastic.segments import first_carry
 from jax_elastic.subnet import Subnet
 
+Predict = Callable[..., tuple[Prediction, ...]]
+"""What takes the arguments of `Family.predict`."""
+
 
 def combines(network: Family) -> bool:
     """Whether operating points are combinations of choices, with nothing decided for an image."""
     gated = any(segment.role != "fixed" for segment in network.segments(network.subnets.fullest))
     return len(network.subnets.dims) > 1 and not (gated or network.random or network.budgets)
+
+
+def predictor(network: Family) -> Predict:
+    """What computes a network's predictions: `BySegments` where it `combines`, else one program."""
+    return BySegments(network) if combines(network) else jax.jit(network.predict, static_argnums=2)
 
 
 class BySegments:

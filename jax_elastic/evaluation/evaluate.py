@@ -5,10 +5,9 @@ combinations of choices those of its segments, which are the same.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
@@ -18,18 +17,17 @@ from jax_elastic.data.augment import normalise
 from jax_elastic.data.datasets import DataConfig, Dataset
 from jax_elastic.data.order import padded_batches
 from jax_elastic.elastic.doors import check_budget, check_statistics
-from jax_elastic.elastic.family import Array, Family, Prediction, Variables
+from jax_elastic.elastic.family import Array, Family, Variables
 from jax_elastic.elastic.points import couples, own_budget
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.accuracy import confidence_interval, draws_interval
-from jax_elastic.evaluation.by_segments import BySegments, combines
+from jax_elastic.evaluation.by_segments import Predict, predictor
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.found import Found, read
 from jax_elastic.evaluation.usage import usage
 from jax_elastic.subnet import Subnet
 
 Row = dict[str, Any]
-Predict = Callable[..., tuple[Prediction, ...]]
 Floats = npt.NDArray[np.float64]
 RANDOM_DRAWS = 10  # of a network whose gates are random, for every image
 TOP5_FROM = 20  # classes; with fewer, top-5 says little
@@ -83,8 +81,7 @@ class Evaluator:
       batch_size: images per call.
       draws: how often each image is drawn, where the network is `random`; the keys depend on the
         draw and on the image's place in the split alone.
-      predict: what computes the predictions; None for `network.predict`, jitted, or `BySegments` of
-        a network that `combines`.
+      predict: what computes the predictions; None for the `predictor` of the network.
 
     Raises:
       UsageError: an operating point or a budget that the network cannot take, or a split without
@@ -119,7 +116,7 @@ class Evaluator:
             raise UsageError(f"{draws} random draws give no interval", "2 or more")
         self._batch_size = batch_size
         self._draws = draws if network.random else 1
-        self._predict = predict or _own(network)
+        self._predict = predict or predictor(network)
         self._costs = CostModel(network, dataset.images.shape[1:])
         for subnet in self._subnets:
             self._costs.cost(subnet)  # what cannot be counted is refused before anything runs
@@ -214,11 +211,6 @@ class Evaluator:
         """What tells the rows of several label levels apart."""
         name = self._dataset.level_names[level]
         return {"level": level, "level_name": name} if self._levels > 1 else {}
-
-
-def _own(network: Family) -> Predict:
-    """What computes a network's predictions unless another way is asked for."""
-    return BySegments(network) if combines(network) else jax.jit(network.predict, static_argnums=2)
 
 
 def _group(
