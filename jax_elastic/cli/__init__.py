@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "one table and one set of pictures from the evaluated workdirs of several runs",
     "latency": "what operating points and engines take on this device, and which keep a time",
     "recalibrate": "BN statistics of single operating points, estimated anew from training images",
+    "targets": "which operating point suits each training image best, for a network that chooses",
     "macs": "what the operating points of a network cost, without training it",
 }
 """Command -> what it does; each is the module `jax_elastic.cli.NAME_command`."""

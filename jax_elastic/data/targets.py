@@ -78,11 +78,11 @@ class Targets:
         )
 
     def differences(self, other: "Targets") -> list[str]:
-        """In what two differ that are of something else, as words; none where one can go on."""
+        """Of what two are that differ, as words; none where one can go on as the other."""
         found = {
-            "checkpoint": self.checkpoint != other.checkpoint,
+            "weights": self.checkpoint != other.checkpoint,
             "candidates": self.candidates != other.candidates,
-            "training set": self.train != other.train,
+            "training sets": self.train != other.train,
             "images": not np.array_equal(self.ids, other.ids),
         }
         return [name for name, differs in found.items() if differs]

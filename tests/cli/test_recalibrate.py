@@ -7,10 +7,9 @@ from pathlib import Path
 
 import families
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import warm
+from left_run import leave_run
 from PIL import Image
 
 import jax_elastic
@@ -21,17 +20,15 @@ from jax_elastic.cli.recalibrated import cautions, facts, own_points
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.data.order import batch_ids
-from jax_elastic.elastic.reads import statistics_read
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
-from jax_elastic.training.checkpoint import Checkpoints
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.mesh import make_mesh
 from jax_elastic.training.phases import Phase, spans
 from jax_elastic.training.saves import Saves
 from jax_elastic.training.state import TrainState
-from jax_elastic.training.workdir import CHECKPOINTS, claim, load_variables, read_config
+from jax_elastic.training.workdir import CHECKPOINTS, load_variables, read_config
 
 NET = Resizable(ResNet((1, 1), width=4, classes=10), scales=(0.5, 1.0), side=8)
 LOW, FULL = "resolution:0.5,0.5", "resolution:1,1"
@@ -52,36 +49,16 @@ def error_of(argv, capsys):
     return capsys.readouterr().err
 
 
-def leave_run(workdir, *points):
-    """A workdir as a run leaves it whose banks were updated at some points."""
-    fresh = warm.random_weights(NET, 1)
-    kernel = fresh["params"]["stem"]["conv"]["kernel"]
-    fresh["params"]["stem"]["conv"]["kernel"] = kernel[:, :, :1]  # digits are grey
-
-    def trained(mask, leaf):
-        return jnp.where(mask, leaf + jnp.asarray(1, leaf.dtype), leaf)
-
-    stats = fresh["stats"]
-    for point in points:
-        stats = jax.tree.map(trained, statistics_read(NET, fresh, Subnet.parse(point)), stats)
-    claim(workdir, EXPERIMENT)
-    names = [str(i) for i in range(10)]
-    with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
-        items = {"variables": {"params": fresh["params"], "stats": stats}}
-        checkpoints.save(40, items, {"phase": 0, "phase_name": "only", "class_names": names})
-    return workdir
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """The workdir of a run whose banks were updated at the fullest point alone."""
-    return leave_run(tmp_path_factory.mktemp("alone"), FULL)
+    return leave_run(tmp_path_factory.mktemp("alone"), EXPERIMENT, FULL)
 
 
 @pytest.fixture(scope="module")
 def low(tmp_path_factory):
     """The lowest point of a network that was trained at all of them, recalibrated."""
-    workdir = leave_run(tmp_path_factory.mktemp("everywhere"), FULL, LOW)
+    workdir = leave_run(tmp_path_factory.mktemp("everywhere"), EXPERIMENT, FULL, LOW)
     assert run(["recalibrate", f"--workdir={workdir}", f"--subnet={LOW}", *SMALL]) == 0
     return workdir / "recalibrated" / "resolution-0.5-0.5"
 

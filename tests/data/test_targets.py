@@ -50,9 +50,9 @@ def test_a_file_holds_what_was_written(tmp_path):
 @pytest.mark.parametrize(
     "changes,told",
     [
-        ({"checkpoint": "other"}, ["checkpoint"]),
+        ({"checkpoint": "other"}, ["weights"]),
         ({"candidates": POINTS[::-1]}, ["candidates"]),
-        ({"train": "other"}, ["training set"]),
+        ({"train": "other"}, ["training sets"]),
         ({"ids": IDS + 1}, ["images"]),
         ({"probability": PROBABILITY[:1]}, []),
     ],

@@ -1,0 +1,32 @@
+"""A workdir as a run on digits leaves it, of random weights that nothing was compiled for."""
+
+import jax
+import jax.numpy as jnp
+import warm
+
+from jax_elastic.elastic.reads import statistics_read
+from jax_elastic.subnet import Subnet
+from jax_elastic.training.checkpoint import Checkpoints
+from jax_elastic.training.workdir import CHECKPOINTS, claim
+
+
+def leave_run(workdir, experiment, *points):
+    """Fills a workdir; the banks of these operating points count as updated once."""
+    network = experiment.network
+    fresh = warm.random_weights(network, 1)
+    kernel = fresh["params"]["stem"]["conv"]["kernel"]
+    fresh["params"]["stem"]["conv"]["kernel"] = kernel[:, :, :1]  # digits are grey
+
+    def trained(mask, leaf):
+        counts = jnp.issubdtype(leaf.dtype, jnp.integer)
+        return leaf + mask.astype(leaf.dtype) if counts else leaf
+
+    stats = fresh["stats"]
+    for point in points:
+        stats = jax.tree.map(trained, statistics_read(network, fresh, Subnet.parse(point)), stats)
+    claim(workdir, experiment)
+    names = [str(i) for i in range(10)]
+    with Checkpoints(workdir / CHECKPOINTS) as checkpoints:
+        items = {"variables": {"params": fresh["params"], "stats": stats}}
+        checkpoints.save(40, items, {"phase": 0, "phase_name": "only", "class_names": names})
+    return workdir
