@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from warm import random_images, random_weights
 
-from jax_elastic.data.datasets import DataConfig, Dataset
-from jax_elastic.evaluation import evaluate as evaluate_module
-from jax_elastic.evaluation.by_segments import BySegments, combines
+from jax_elastic.evaluation.by_segments import BySegments, combines, predictor
 
 NETWORK = families.SMALL["resizable"]  # two scales in each of two stages
 
@@ -47,11 +45,8 @@ def test_only_combinations_of_choices_without_gates_are_run_by_segments(name):
     assert combines(families.SMALL[name]) == (name == "resizable")
 
 
-@pytest.mark.parametrize(("name", "used"), [("resizable", True), ("plain", False)])
-def test_an_evaluator_takes_the_programs_of_segments_where_points_combine(name, used, monkeypatch):
-    made = []
-    monkeypatch.setattr(evaluate_module, "BySegments", made.append)
-    images, labels = np.zeros((1, 8, 8, 3), np.uint8), np.zeros((1, 1), np.int32)
-    data = Dataset("hand", images, labels, (5,), tuple("abcde"))
-    evaluate_module.Evaluator(families.SMALL[name], data, DataConfig())
-    assert made == [families.SMALL[name]] * used
+@pytest.mark.parametrize("name", ["resizable", "plain"])
+def test_a_network_is_run_by_segments_where_its_points_combine(name):
+    network = families.SMALL[name]
+
+    assert isinstance(predictor(network), BySegments) == combines(network)
