@@ -18,6 +18,7 @@ from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.anytime.one_pass import ALL_EXITS
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.resizable.adapt import Adapt
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.urnet.external import External
 from jax_elastic.elastic.urnet.fixed import URNetFixed
@@ -26,6 +27,7 @@ from jax_elastic.elastic.urnet.soft import SoftDrop, URNetSoft
 from jax_elastic.elastic.urnet.urnet import URNet
 
 RESNEXT = ResNeXt((1, 2), width=8, branches=4, branch_width=2, classes=5)
+RESIZABLE = Resizable(ResNet((2, 3), width=4, classes=5), scales=(0.5, 1.0), side=12)
 # Each has several blocks, of which two are a stack; images are 8 x 8 x 3.
 SMALL = {
     "plain": Plain(warm.BACKBONE),
@@ -38,7 +40,9 @@ SMALL = {
     "iresnext": IResNeXt(RESNEXT, subnetworks=2),
     "exits": Exits(MSDNet(2, 1, 1, "even", 4, 2, (1, 2), (1, 2), classes=(5,))),
     "isresnext": ISResNeXt(ISArchitecture((1, 2), 8, 4, 2, 2, classes=(5,))),
-    "resizable": Resizable(ResNet((2, 3), width=4, classes=5), scales=(0.5, 1.0), side=12),
+    "resizable": RESIZABLE,
+    # The fullest of the base is no candidate.
+    "adapt": Adapt(RESIZABLE, "resolution:0.5,0.5;resolution:1,0.5", width=8),
 }
 # A chain of depthwise convolutions. Bottlenecks have projections, whose statistics a closed block
 # still reads; and one family that the package has never seen.
@@ -57,7 +61,7 @@ SHIFTED = ("mobilenet",)
 # Networks whose fast convolutions multiply zeros that the reference form leaves out.
 WITH_ZEROS = ("resnext", "iresnext", "isresnext", "shallow")
 # Networks in which no point reads all: each has BN layers of its own.
-OF_ITS_OWN = ("iresnext", "resizable")
+OF_ITS_OWN = ("iresnext", "resizable", "adapt")
 # The point of a network that reads all of it, where that is not the fullest.
 EVERYTHING = {"isresnext": ALL_EXITS, "exits": ALL_EXITS}
 

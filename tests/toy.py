@@ -154,6 +154,10 @@ class Toy:
         return (CLASSES, self.coarse) if self.coarse else (CLASSES,)
 
     @property
+    def targets(self):
+        return self.classes
+
+    @property
     def net(self):
         return Net(self.coarse)
 

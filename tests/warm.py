@@ -25,7 +25,7 @@ def random_images(size, seed=0):
 
 
 def random_batch(size, seed=0, dtype="float32", classes=(5,)):
-    """A batch of noise with random labels, one for each label level."""
+    """A batch of noise with random labels, one for each target that a loss reads."""
     labels = np.random.default_rng(seed).integers(classes[0], size=size)
     return {
         "image": jnp.asarray(random_images(size, seed), dtype),
@@ -92,13 +92,24 @@ def _statistics(network, objective):
 def warmed(network, seed=0):
     """Variables of any family; the statistics of noise, under its last objective.
 
-    That is the one that trains all of a network: what a family grows out of comes first.
+    That is the one that trains all of a network: what a family grows out of comes first. A network
+    that stands on a frozen one has the statistics of that one's step, too.
     """
-    (*_, objective), variables = network.objectives, random_weights(network, seed)
-    batch = random_batch(32, classes=network.classes)
+    variables = random_weights(network, seed)
+    if hasattr(network, "base"):
+        of_base = shapes_of(network.base)
+        own = {name: {key: variables[name][key] for key in of_base[name]} for name in of_base}
+        stats = _after_step(network.base, own, seed)
+        variables = {**variables, "stats": {**variables["stats"], **stats}}
+    return {"params": variables["params"], "stats": _after_step(network, variables, seed)}
+
+
+def _after_step(network, variables, seed):
+    """The statistics after one step of the last objective."""
+    objective = network.objectives[-1]
+    batch = random_batch(32, classes=network.targets)
     draws, key = some_draws(network, objective), jax.random.key(seed)
-    stats = _statistics(network, objective)(variables, batch, draws, key)
-    return {"params": variables["params"], "stats": stats}
+    return _statistics(network, objective)(variables, batch, draws, key)
 
 
 def with_gate_logits(network, variables, logits):

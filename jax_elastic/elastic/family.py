@@ -40,7 +40,8 @@ class Batch(TypedDict):
 
     Attributes:
       image: float (B, H, W, C), normalised.
-      targets: one float (B, classes) per label level; rows sum to 1 (soft for MixUp).
+      targets: one float (B, classes) per entry of `Family.targets`, the label levels first; rows
+        sum to 1 (soft for MixUp).
       mask: float (B,), 0 for padding.
     """
 
@@ -200,7 +201,11 @@ class Family(Protocol):
 
     @property
     def candidates(self) -> tuple[Subnet, ...]:
-        """What `Prediction.choice` indexes; usually empty."""
+        """What `Prediction.choice` indexes, cheapest first; usually empty.
+
+        Of the gated segments of a network that chooses by gates each runs one of them, and at most
+        one is open.
+        """
         ...
 
     @property
@@ -225,6 +230,14 @@ class Family(Protocol):
     @property
     def classes(self) -> tuple[int, ...]:
         """The number of classes of each label level."""
+        ...
+
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """The number of classes of each target of a batch that the loss reads.
+
+        `classes`, and behind them what the network is taught beside its label levels.
+        """
         ...
 
     def check(self, subnet: Subnet) -> None:

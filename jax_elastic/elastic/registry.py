@@ -7,6 +7,7 @@ from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.family import Family
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.resizable.adapt import Adapt
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.urnet.external import External
 from jax_elastic.elastic.urnet.fixed import URNetFixed
@@ -26,6 +27,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "isresnext": ISResNeXt,
     "exits": Exits,
     "resizable": Resizable,
+    "adapt": Adapt,
 }
 """Family name -> its dataclass."""
 

@@ -76,6 +76,11 @@ class Static(abc.ABC):
         """False: `predict` draws nothing."""
         return False
 
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """See `Family`: the label levels alone."""
+        return cast(Family, self).classes
+
     def check(self, subnet: Subnet) -> None:
         """See `Family`."""
         self.subnets.check(subnet)
@@ -110,7 +115,7 @@ class Static(abc.ABC):
         """
         del budget, key
         network, size = cast(Family, self), len(images)
-        targets = tuple(jnp.zeros((size, classes)) for classes in network.classes)
+        targets = tuple(jnp.zeros((size, classes)) for classes in network.targets)
         batch: Batch = {"image": images, "targets": targets, "mask": jnp.ones(size)}
         objective = network.objectives[-1]
         draw, none = Draw(subnet), jax.random.key(0)

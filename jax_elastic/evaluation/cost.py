@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
 
-from jax_elastic.elastic.family import Carry, Code, Family, GatedCode, Segment
+from jax_elastic.elastic.family import Carry, Code, Family, GatedCode, Segment, Variables
 from jax_elastic.elastic.segments import first_carry
 from jax_elastic.macs import Cost, count_jaxpr, count_macs
 from jax_elastic.subnet import Subnet
@@ -100,7 +100,8 @@ class CostModel:
           subnet: the point.
           shape: of the images, e.g. (n,) or (draws, n).
           opened: bool (*shape, N), which blocks each image ran; None without gates.
-          choice: int (*shape), what each chose of the network's candidates; None without.
+          choice: int (*shape), what each chose of the network's candidates; None without. Where
+            gates run what was chosen, they tell all.
 
         Returns:
           `shape`.
@@ -109,13 +110,35 @@ class CostModel:
           UsageError: the network does not have it.
         """
         cost = self.cost(subnet)
-        if choice is not None:
-            full = np.array([self.cost(point).full for point in self._candidates], np.float64)
-            chosen: npt.NDArray[np.float64] = full[np.asarray(choice)]
-            return chosen + cost.gates
         if opened is not None:
             return cost.of(np.asarray(opened))
+        if choice is not None:
+            return self.of_choice(choice) + cost.gates
         return np.full(shape, float(cost.full))
+
+    def of_choice(self, choice: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """MACs of what each image chose alone, without what it took to choose.
+
+        Args:
+          choice: int, any shape, of the network's candidates.
+
+        Returns:
+          The same shape.
+        """
+        full = np.array([self.cost(point).full for point in self._candidates], np.float64)
+        chosen: npt.NDArray[np.float64] = full[np.asarray(choice)]
+        return chosen
+
+    def most(self, subnet: Subnet) -> int:
+        """The MACs of an image that costs most: every block open, or of candidates the dearest.
+
+        Raises:
+          UsageError: the network does not have the operating point.
+        """
+        cost = self.cost(subnet)
+        if self._candidates and cost.blocks:
+            return cost.fixed + cost.gates + max(cost.blocks)
+        return cost.full
 
     def stages(self, subnet: Subnet) -> tuple[int, ...]:
         """How many gated blocks each stage has: those in a row that hand on arrays of one shape.
@@ -132,8 +155,28 @@ class CostModel:
         Raises:
           UsageError: the network does not have the operating point.
         """
+        if self._candidates:
+            return self._distinct_params(subnet)
         counts = zip(*(step.params for step in self._path(subnet)), strict=True)
         return dict(zip(PARAMS, map(sum, counts), strict=True))
+
+    def _distinct_params(self, subnet: Subnet) -> dict[str, int]:
+        """The same where segments may read the same arrays: of numbered parameters each once."""
+        leaves, structure = jax.tree.flatten(self._variables["params"])
+        bounds = np.cumsum([0, *(leaf.size for leaf in leaves)])
+        numbers = [
+            np.arange(start, start + leaf.size, dtype=np.int32).reshape(leaf.shape)
+            for start, leaf in zip(bounds, leaves, strict=False)
+        ]
+        stats = jax.tree.map(lambda leaf: np.broadcast_to(0, leaf.shape), self._variables["stats"])
+        numbered: Variables = {"params": jax.tree.unflatten(structure, numbers), "stats": stats}
+        read = {kind: np.zeros(bounds[-1], bool) for kind in PARAMS}
+        for step in self._path(subnet):
+            own = step.segment.take(numbered)
+            for path, leaf in jax.tree_util.tree_leaves_with_path(own.get("params", {})):
+                for kind in ("params", *_kinds(step.segment, path)):
+                    read[kind][np.ravel(leaf)] = True
+        return {kind: int(mask.sum()) for kind, mask in read.items()}
 
     def _path(self, subnet: Subnet) -> tuple[_Step, ...]:
         """What runs at an operating point."""

@@ -211,7 +211,7 @@ class _Costs:
 
     def _ran(self, subnet: Subnet, calls: _Calls) -> float:
         opened, size = calls.opened, calls.shape[1]
-        if opened is None or calls.choice is not None:
+        if opened is None:
             return float(self._executed.of_images(subnet, calls.shape, None, calls.choice).mean())
         counts, way, cost = opened.sum(1), calls.way, self._executed.cost(subnet)
         computed = [

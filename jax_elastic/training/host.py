@@ -37,7 +37,7 @@ class HostChunk:
       update: second half, see `make_update`.
       programs: what has to be compiled for a draw.
       data: the augmentation.
-      classes: number of classes of each label level.
+      classes: number of classes of each target, see `Family.targets`.
       mesh: the devices.
 
     Attributes:

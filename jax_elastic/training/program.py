@@ -35,9 +35,9 @@ def make_program(experiment: Experiment, span: Span, mesh: Mesh) -> Chunk:
         update = make_update(network, span.phase, optimizer, decay, span.start)
         gradients = _gradients(experiment, span, form, mesh)
         programs = partial(programs_of, form=form, network=network)
-        return HostChunk(gradients, update, programs, data, network.classes, mesh)
+        return HostChunk(gradients, update, programs, data, network.targets, mesh)
     step = make_step(network, span.phase, optimizer, form, decay, span.start)
-    return make_chunk(step, data, network.classes, mesh)
+    return make_chunk(step, data, network.targets, mesh)
 
 
 def _gradients(experiment: Experiment, span: Span, form: Form, mesh: Mesh) -> Gradients:

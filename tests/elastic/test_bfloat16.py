@@ -34,7 +34,8 @@ def value_and_grads(network):
 @pytest.mark.parametrize("name", SMALL)
 def test_gradients_statistics_and_losses_of_every_family_are_float32(name):
     network = in_bfloat16(name)
-    batch, key = random_batch(BATCH), jax.random.key(0)
+    batch = random_batch(BATCH, classes=network.targets)
+    key = jax.random.key(0)
     found = jax.eval_shape(value_and_grads(network), shapes_of(network), batch, key)
     dtypes = {leaf.dtype for leaf in jax.tree.leaves(found)}
     # Integers count the passes of BN.

@@ -193,7 +193,7 @@ def test_stages_are_the_gated_blocks_between_two_changes_of_shape(name):
     network = families.ALL[name]
     gated = [segment.role == "gated" for segment in network.segments(network.subnets.fullest)]
     # Two of eight and sixteen channels, one of 32; bottlenecks have other stages.
-    sizes = {"urnet-bottlenecks": (1, 3), "toy": (1,)}.get(name, (2, 2, 1))
+    sizes = {"urnet-bottlenecks": (1, 3), "toy": (1,), "adapt": (1,)}.get(name, (2, 2, 1))
     expected = sizes if any(gated) else ()
     assert costs(network).stages(network.subnets.fullest) == expected
 
