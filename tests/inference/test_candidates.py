@@ -4,7 +4,7 @@ import pytest
 
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.rows import write_json
-from jax_elastic.inference.candidates import from_search, thinned
+from jax_elastic.inference.candidates import from_search
 
 
 def found(value, macs, top1, checkpoint="abc"):
@@ -27,16 +27,6 @@ def test_candidates_are_the_points_that_no_cheaper_one_equals(tmp_path, most, po
     write_json(tmp_path / "search.json", "search", ROWS)
 
     assert list(map(str, from_search(tmp_path / "search.json", "abc", most))) == points
-
-
-@pytest.mark.parametrize("most", [2, 3, 5, 16, 40])
-@pytest.mark.parametrize("count", [0, 1, 2, 16, 33])
-def test_of_many_so_many_are_kept_in_their_order_with_both_ends(count, most):
-    kept = thinned(list(range(count)), most)
-
-    assert len(set(kept)) == len(kept) == min(count, most)
-    assert kept == sorted(kept)
-    assert kept[:1] + kept[-1:] == list(range(count))[:1] + list(range(count))[-1:]
 
 
 def test_a_table_of_other_weights_is_refused(tmp_path):
