@@ -42,18 +42,23 @@ class Evaluation:
         top1, top1_ci95, top5 (from 20 classes), blocks_total, blocks_mean, blocks_std, blocks_p99,
         macs_mean, macs_std, asked, achieved, achieved_std, achieved_p99, tracking_error, reached`
         (error up to `REACHED`). Shares are in [0, 1], MACs per image; std and p99 are over images.
-        Keys of blocks and budgets are None where there are none. Where blocks are weighted also
-        `gate_mean, gate_std`, of the weights over images and blocks. Where gates are random also
-        `draws`, how often each image was drawn (top1 is the mean, std and p99 are over images and
-        draws), and `top1_draws_ci95`, the interval that these draws alone leave (Student's t over
-        the draws' accuracies). Where the images of a batch compete also `batch_size`; the last
-        batch may be smaller. Of a network with several label levels each of these rows comes once
-        per level, the finest first, with `level` (0 is the finest) and `level_name`.
+        Keys of blocks and budgets are None where there are none. Where images choose among
+        candidates, of which one is no share of them, they are None, too, and there are `choices`
+        (the share of the images that chose each of `Family.candidates`) and `macs_chosen_mean`
+        (of what they chose alone; `macs_mean` also has what it took to choose). Where blocks are
+        weighted also `gate_mean, gate_std`, of the weights over images and blocks. Where gates are
+        random also `draws`, how often each image was drawn (top1 is the mean, std and p99 are over
+        images and draws), and `top1_draws_ci95`, the interval that these draws alone leave
+        (Student's t over the draws' accuracies). Where the images of a batch compete also
+        `batch_size`; the last batch may be smaller. Of a network with several label levels each of
+        these rows comes once per level, the finest first, with `level` (0 is the finest) and
+        `level_name`.
       top1: per row float (n,), each image's hit, or its mean over the draws.
       opened: per row float (n, N), which blocks each image opened, or in which share of the
-        draws; None without gates.
+        draws; None without gates, and where they only run what was chosen.
       macs: per row float (n,), what each image cost, on average over the draws.
       stages: per row, how many gated blocks each stage has, see `CostModel.stages`.
+      choice: per row int (draws, n), what each image chose; None where nothing is chosen.
     """
 
     rows: list[Row]
@@ -61,6 +66,7 @@ class Evaluation:
     opened: list[Floats | None]
     macs: list[Floats]
     stages: list[tuple[int, ...]]
+    choice: list[npt.NDArray[np.int32] | None]
 
     def at_finest(self) -> "Evaluation":
         """The rows of the finest label level alone, which is all of them where there is one."""
@@ -130,18 +136,21 @@ class Evaluator:
         """
         for subnet in self._subnets:
             check_statistics(self._network, variables, subnet)
-        found = Evaluation([], [], [], [], [])
+        found = Evaluation([], [], [], [], [], [])
         for budget, subnets in self._asked:
             groups = zip(subnets, self._run(variables, budget, subnets), strict=True)
             for subnet, images in groups:
                 opened, choice = images.opened, images.choice
                 macs = self._costs.of_images(subnet, images.top1.shape[:2], opened, choice)
+                if choice is not None:
+                    opened = None
                 for level in range(self._levels):
                     found.rows.append(self._row(subnet, budget, images, macs, level))
                     found.top1.append(_mean_draw(images.top1[..., level]))
                     found.opened.append(None if opened is None else _mean_draw(opened))
                     found.macs.append(_mean_draw(macs))
                     found.stages.append(self._costs.stages(subnet))
+                    found.choice.append(choice)
         return found
 
     def _run(
@@ -201,11 +210,22 @@ class Evaluator:
         if self._network.random:
             row |= {"draws": len(top1), "top1_draws_ci95": draws_interval(top1)}
         opened = found.opened
+        if found.choice is not None:
+            row |= self._choices(found.choice)
+            opened = None  # one of several candidates is no share of them
         flat = None if opened is None else opened.reshape(-1, opened.shape[-1])
         used = usage(flat, budget)
         if opened is None:
             used["achieved"] = own_budget(subnet)  # of a fixed set it is known
         return {**row, **used}
+
+    def _choices(self, choice: npt.NDArray[np.int32]) -> Row:
+        """What is told of the candidates that images chose, (draws, n)."""
+        counts = np.bincount(choice.ravel(), minlength=len(self._network.candidates))
+        return {
+            "choices": (counts / choice.size).tolist(),
+            "macs_chosen_mean": float(self._costs.of_choice(choice).mean()),
+        }
 
     def _named(self, level: int) -> Row:
         """What tells the rows of several label levels apart."""

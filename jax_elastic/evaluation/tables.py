@@ -33,6 +33,11 @@ def format_interval(interval: Sequence[float]) -> str:
     return f"[{100 * low:.1f}, {100 * high:.1f}]"
 
 
+def format_percentages(shares: Sequence[float]) -> str:
+    """Several shares in [0, 1] in whole percent: (0.62, 0.38, 0) -> ``62 38 0``."""
+    return " ".join(f"{100 * share:.0f}" for share in shares)
+
+
 def format_number(number: float) -> str:
     """A number of moderate size with one decimal: 32.44 -> ``32.4``."""
     return f"{number:.1f}"
@@ -72,10 +77,28 @@ BUDGET_COLUMNS = (
     Column("blocks_p99", "p99", format_number),
     Column("macs_mean", "MACs", format_count),
     Column("macs_std", "std", format_count),
+    Column("macs_chosen_mean", "of chosen", format_count),
+    Column("choices", "choices", format_percentages),
     Column("gate_mean", "gate mean", "{:.3f}".format),
     Column("gate_std", "std", "{:.3f}".format),
 )
 """What `eval` shows: an interval is over images, that of draws over random draws of the gates."""
+
+
+def describe_choices(rows: Sequence[Row], candidates: Sequence[object]) -> list[str]:
+    """What stands below a table whose images choose; nothing where they do not.
+
+    Args:
+      rows: of the table.
+      candidates: what they choose among, see `Family.candidates`.
+    """
+    if not any(row.get("choices") for row in rows):
+        return []
+    named = "  ".join(f"{number}: {point}" for number, point in enumerate(candidates, 1))
+    return [
+        f"choices: percent of the images that chose each of  {named}",
+        "of chosen: MACs of what they chose alone; MACs have in them what it took to choose",
+    ]
 
 
 def format_table(rows: Sequence[Row], columns: Sequence[Column] | None = None) -> str:

@@ -18,7 +18,7 @@ from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.accuracy import confidence_interval, draws_interval
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.evaluate import Evaluator
-from jax_elastic.evaluation.usage import usage
+from jax_elastic.evaluation.usage import USAGE_KEYS, usage
 from jax_elastic.subnet import FULL, Subnet
 
 # Pixels arrive as they are, divided by 255.
@@ -217,6 +217,24 @@ def test_an_image_that_chose_a_candidate_costs_what_the_candidate_costs():
     low, high = costs.cost(SHALLOW).full, costs.cost(DEEP).full
     assert low < high
     assert row["macs_mean"] == (high + low + high + high) / 4
+    assert (row["choices"], row["macs_chosen_mean"]) == ([0.25, 0.75], row["macs_mean"])
+
+
+def test_where_gates_run_what_was_chosen_they_tell_the_cost_and_are_no_share_of_blocks():
+    def gated(*args):
+        (found, *_) = predict_and_choose(*args)
+        return (found._replace(gates=found.choice[:, None] - 0.5),)
+
+    data = dataset([1, 2, 3, 5], [0, 0, 0, 0])
+    found = evaluate(Chooser(), data, gated, subnets=[DEEP])
+    costs = CostModel(Chooser(), (8, 8, 1))
+    deep, (low, high) = costs.cost(DEEP), (costs.cost(p).full for p in (SHALLOW, DEEP))
+    (row,) = found.rows
+    assert row["macs_mean"] == deep.fixed + deep.gates + 0.75 * deep.blocks[0]
+    assert (row["choices"], row["macs_chosen_mean"]) == ([0.25, 0.75], (low + 3 * high) / 4)
+    assert all(row[key] is None for key in USAGE_KEYS)
+    assert found.opened == [None]
+    np.testing.assert_array_equal(found.choice, [[[1, 0, 1, 1]]])
 
 
 @pytest.mark.parametrize(

@@ -148,10 +148,8 @@ def test_what_choices_are_worth_takes_two_points_of_each(rows, told):
 
 
 def evaluation(rows):
-    one = np.ones(1)
-    return Evaluation(
-        rows, [one] * len(rows), [None] * len(rows), [one] * len(rows), [()] * len(rows)
-    )
+    one, none = [np.ones(1)] * len(rows), [None] * len(rows)
+    return Evaluation(rows, one, none, one, [()] * len(rows), none)
 
 
 @pytest.mark.parametrize("rows", [GRID, ENDS], ids=["grid", "ends"])

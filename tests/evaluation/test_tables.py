@@ -4,6 +4,7 @@ import pytest
 
 from jax_elastic.evaluation.tables import (
     Column,
+    describe_choices,
     format_count,
     format_share,
     format_table,
@@ -69,6 +70,20 @@ def test_random_draws_and_weighted_blocks_have_columns_of_their_own():
         "full       10   [78.0, 80.0]  2.0 K          -      -",
         "full        -              -      -      0.612  0.250",
     ]
+
+
+def test_choices_are_told_in_percent_with_the_names_of_the_candidates_below():
+    chosen = {"subnet": "adapt:3", "choices": [0.625, 0.375, 0], "macs_mean": 3e6}
+    rows = [{**chosen, "macs_chosen_mean": 2e6}, {"subnet": "adapt:1", "macs_mean": 1e6}]
+    assert format_table(rows).splitlines() == [
+        "subnet    MACs  of chosen  choices",
+        "adapt:3  3.0 M      2.0 M  62 38 0",
+        "adapt:1  1.0 M          -        -",
+    ]
+    names, cost = describe_choices(rows, ["small", "middle", "large"])
+    assert names.endswith("1: small  2: middle  3: large")
+    assert cost.startswith("of chosen")
+    assert describe_choices(rows[1:], ["small"]) == []
 
 
 def test_label_levels_have_a_column_beside_the_accuracy():
