@@ -36,7 +36,8 @@ Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORK
 --bank_of, here or when it was recalibrated, eval-borrowed.json).
 Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries.
 Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, of
-one trained for a single point that point; or those of --subnet and --sample."""
+one trained for a single point that point; or those of --subnet and --sample. Of a network in which
+images choose also each candidate by itself."""
 
 
 def main(argv: list[str]) -> None:
@@ -51,7 +52,7 @@ def main(argv: list[str]) -> None:
     dataset = load_data(experiment.data, values.split)
     check_class_names(meta, dataset)
     asked = points(experiment.network, parse_subnets(values.subnet), values.sample)
-    subnets = own_points(workdir, meta, asked)
+    subnets = own_points(workdir, meta, asked) or by_default(experiment.network)
     borrowed: tuple[str, ...] = ()
     if values.bank_of:
         # Also of a network trained for one point: it is the others whose banks are empty.
@@ -91,7 +92,8 @@ def main(argv: list[str]) -> None:
         print(line)
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
-    figures = draw_run(found, dataset, title)
+    candidates = tuple(map(str, experiment.network.candidates))
+    figures = draw_run(found, dataset, title, candidates)
     branches = branch_rows(variables)
     if branches:
         told = [{"step": meta["step"], **row} for row in branches]
@@ -105,6 +107,14 @@ def main(argv: list[str]) -> None:
             print(f"no {path}: {figure}")
         else:
             print(save_figure(figure, path))
+
+
+def by_default(network: Family) -> list[Subnet]:
+    """What is evaluated where nobody asks: where images choose, also what they choose among.
+
+    Else it is left to the evaluator.
+    """
+    return [*network.candidates, *network.shown] if network.candidates else []
 
 
 def _borrow(

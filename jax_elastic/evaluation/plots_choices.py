@@ -1,6 +1,7 @@
 """Figures of networks in which each image chooses its operating point among candidates."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -9,7 +10,14 @@ from matplotlib.figure import Figure
 
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.figures import SMALL,Floats,label_points,new_figure,new_grid,series_style
+from jax_elastic.evaluation.figures import (
+    SMALL,
+    Floats,
+    label_points,
+    new_figure,
+    new_grid,
+    series_style,
+)
 from jax_elastic.evaluation.pareto import thinned
 from jax_elastic.evaluation.plots_images import caption, class_name, show_image
 from jax_elastic.evaluation.plots_series import (
@@ -53,13 +61,20 @@ def draw_choices(rows: Sequence[Row], candidates: Sequence[str], title: str) -> 
     shares = 100 * np.array([row["choices"] for row in kept], float)
     for name, colour, share in zip(candidates, colours, shares.T, strict=True):
         axes.barh(places, share, left=left, color=colour, height=0.8, label=name)
-        light = sum(colour[:3]) > 1.6
-        for place in np.flatnonzero(share >= 100 * TOLD):
-            where = left[place] + share[place] / 2, place
-            text = {"ha": "center", "va": "center", "fontsize": SMALL}
-            axes.text(*where, f"{share[place]:.0f}", color="black" if light else "white", **text)
+        light = sum(colour[:3]) > 1.3
+        for place in np.flatnonzero(share >= 100 * TOLD).tolist():
+            axes.text(
+                left[place] + share[place] / 2,
+                place,
+                f"{share[place]:.0f}",
+                color="black" if light else "white",
+                ha="center",
+                va="center",
+                fontsize=SMALL,
+            )
         left += share
     axes.set_yticks(places, [row["subnet"] for row in kept])
+    axes.margins(y=0.02)
     axes.invert_yaxis()
     axes.set(xlim=(0, 100), xlabel="share of the images that choose it, %")
     figure.legend(
@@ -116,8 +131,8 @@ def draw_against_candidates(rows: Sequence[Row], macs: Sequence[Floats], title: 
     mean = chosen.values("macs_mean", 1 / size)
     top1 = chosen.values("top1", 100)
     # No error bar, whose ends would have to lie around the mean.
-    ends = (chosen.values(name, 1 / size) for name in ("low", "high"))
-    axes.hlines(top1, *ends, color=chosen.style.colour, linewidth=3, alpha=0.35)
+    ends = chosen.values("low", 1 / size), chosen.values("high", 1 / size)
+    axes.hlines(top1, ends[0], ends[1], color=chosen.style.colour, linewidth=3, alpha=0.35)
     drawn = [chosen, alone]
     axes.plot(alone.values("macs_chosen_mean", 1 / size), top1, **look(alone))
     axes.plot(mean, top1, **look(chosen))
@@ -163,12 +178,13 @@ def draw_examples(
     for row, candidate in zip(grid, chosen, strict=True):
         images = np.flatnonzero(choice == candidate)
         share = format_share(len(images) / len(choice))
-        row[0].set_title(
-            f"{candidates[candidate]}: {len(images):,} of {len(choice):,} images ({share})",
-            fontsize=SMALL,
-            loc="left",
-        )
-        for axes, image in zip(row, images, strict=False):
+        told = f"{candidates[candidate]}: {len(images):,} of {len(choice):,} images ({share})"
+        row[0].set_title(" ", fontsize=SMALL)
+        # A title's own width would part the columns.
+        place: dict[str, Any] = {"xy": (0, 1), "xytext": (0, 5), "xycoords": "axes fraction"}
+        line = row[0].annotate(told, **place, textcoords="offset points", fontsize=SMALL)
+        line.set_in_layout(False)
+        for axes, image in zip(row, images.tolist(), strict=False):
             show_image(axes, dataset, image)
             name = class_name(dataset, image)
             caption(axes, name if right[image] > 0.5 else f"{name}, wrong")

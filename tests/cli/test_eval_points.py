@@ -3,7 +3,7 @@
 import families
 import pytest
 
-from jax_elastic.cli.eval_command import points
+from jax_elastic.cli.eval_command import by_default, points
 from jax_elastic.errors import UsageError
 
 NETWORK = families.SMALL["resizable"]
@@ -24,6 +24,13 @@ def test_points_that_are_named_come_beside_the_sample_and_only_once() -> None:
 
 def test_without_either_the_evaluator_chooses() -> None:
     assert points(NETWORK, [], None) == []
+
+
+@pytest.mark.parametrize("name", ["resizable", "adapt"])
+def test_where_images_choose_the_candidates_come_first_by_themselves(name: str) -> None:
+    network = families.SMALL[name]
+    chosen = [*network.candidates, *network.shown] if name == "adapt" else []
+    assert by_default(network) == chosen
 
 
 def test_a_sample_of_more_points_than_there_are_is_refused() -> None:
