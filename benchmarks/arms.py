@@ -22,12 +22,14 @@ from jax_elastic.cli.flags import read_config
 from jax_elastic.data.datasets import load
 from jax_elastic.elastic.borrow import borrow_banks
 from jax_elastic.elastic.family import Variables
+from jax_elastic.elastic.registry import family_name
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.evaluate import RANDOM_DRAWS, Evaluator
 from jax_elastic.files import replace_file
 from jax_elastic.inference.recalibrate import recalibrate
 from jax_elastic.subnet import Subnet
-from jax_elastic.training.experiment import Experiment, to_config
+from jax_elastic.training.config import describe
+from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.loop import train
 from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.stop import Stop
@@ -146,11 +148,11 @@ class Runner:
         return workdir
 
     def _evaluate(self, arm: Arm, experiment: Experiment, workdir: Path) -> Values:
-        config = to_config(experiment)
+        network = experiment.network
         key = json.dumps(
             {
-                "network": config["network"],
-                "data": config["data"],
+                "network": {"family": family_name(network), **describe(network)},
+                "data": describe(experiment.data),
                 "variables": _read_done(workdir)["hash"],
                 "budgets": arm.budgets,
                 "images": arm.images,

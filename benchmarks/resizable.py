@@ -1,8 +1,8 @@
 """The experiments of resizable networks: what their paper claims, in small.
 
 Each is a function Scale -> Experiment, as those of `benchmarks/urnet.py`. The paper's figures are
-those of its table 1, of ResNet-50 on ImageNet with 4 stages. There what is shared is trained for
-twice as many steps as individual networks; here for as many, but where it is said.
+those of its tables 1, 4 and 5, of ResNet-50 on ImageNet with 4 stages. There what is shared is
+trained for twice as many steps as individual networks; here for as many, but where it is said.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.arms import Arm, Floats, Found
 from benchmarks.claims import Claim, difference
-from benchmarks.resizable_arms import RESIZABLE, SHOWN, TRAININGS
+from benchmarks.resizable_arms import FINETUNED, RESIZABLE, SHOWN, TRAININGS
 from benchmarks.urnet import Experiment
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
@@ -25,6 +25,11 @@ PLACES = {"cheapest": (POINTS["cheapest"],), "fullest": (FULLEST,), MEAN: ALL}
 # Top-1 of a sub-network less that of a network of its own. The paper prints what the points between
 # the ends cost, not which they are.
 GAINS = {"fullest": 77.1 - 76.4, "cheapest": 72.3 - 71.6}
+
+# Of table 4, at 2.8 of 4.1 G MACs: the best sub-network after finetuning and before.
+FINETUNING_GAIN = 77.4 - 76.6
+# Of table 5, top-1 by the name of the training.
+SWITCHED = {"aug": 78.8, "aug_no_banks": 76.9, "fullest": 76.4}
 
 
 def sharing(scale: str) -> Experiment:
@@ -175,6 +180,78 @@ def plain(scale: str) -> Experiment:
     return Experiment("a plain network at other scales", arms, claims)
 
 
+def finetuning(scale: str) -> Experiment:
+    """One point of a trained network finetuned alone: what it gains, what all others lose."""
+    point = POINTS[FINETUNED]
+    others = tuple(other for other in ALL if other != point)
+    called = {"before": "before", "after": "after"}
+
+    def claims(found: Mapping[str, Found]) -> list[Claim]:
+        before = found["before"]
+        cost, full = (before.of("macs", of) for of in (point, FULLEST))
+        own = top1(found["own"], point)
+        here, elsewhere = (
+            [top1(found[name], *points) for name in called] for points in ((point,), others)
+        )
+        place = f"mean of the other {len(others)}"
+        return [
+            Claim(f"{FINETUNED}, {point}: MACs, of the fullest's", "share", cost / full),
+            *measured(FINETUNED, called.values(), here),
+            *measured(FINETUNED, ["network of its own"], [own]),
+            Claim(
+                f"{FINETUNED}: after less before > 0",
+                "points",
+                difference(here[1], here[0]),
+                paper=FINETUNING_GAIN,
+                above=0.0,
+            ),
+            Claim(f"{FINETUNED}: after less own", "points", difference(here[1], own)),
+            *measured(place, called.values(), elsewhere),
+            Claim(
+                f"{place}: before less after > 0",
+                "points",
+                difference(elsewhere[0], elsewhere[1]),
+                above=0.0,
+            ),
+        ]
+
+    start = arm(scale, "fair_twice")
+    arms = {
+        "before": start,
+        "after": dataclasses.replace(arm(scale, "nas"), start=start.config),
+        "own": arm(scale, FINETUNED, (point,)),
+    }
+    return Experiment("one point of a trained network finetuned alone", arms, claims)
+
+
+def switching(scale: str) -> Experiment:
+    """All points, then the fullest alone, against the fullest alone from the start."""
+    called = {"aug": "switched", "aug_no_banks": "switched, shared BN", "fullest": "plain"}
+    pairs = (("aug", "fullest"), ("aug", "aug_no_banks"), ("aug_no_banks", "fullest"))
+
+    def claims(found: Mapping[str, Found]) -> list[Claim]:
+        own = {name: top1(found[name], FULLEST) for name in called}
+        return [
+            *(
+                Claim(f"fullest: top-1, {told}", "points", own[name], paper=SWITCHED[name])
+                for name, told in called.items()
+            ),
+            *(
+                Claim(
+                    f"{called[one]} less {called[other]} > 0",
+                    "points",
+                    difference(own[one], own[other]),
+                    paper=SWITCHED[one] - SWITCHED[other],
+                    above=0.0,
+                )
+                for one, other in pairs
+            ),
+        ]
+
+    arms = {name: arm(scale, name, (FULLEST,)) for name in called}
+    return Experiment("switching to the fullest against a plain network", arms, claims)
+
+
 def arm(scale: str, name: str, points: tuple[str, ...] = ()) -> Arm:
     """A network at some operating points, or at all that it has.
 
@@ -205,5 +282,7 @@ EXPERIMENTS: dict[str, Callable[[str], Experiment]] = {
     "resizable_banks": scale_aware,
     "resizable_plain": plain,
     "resizable_input": input_only,
+    "resizable_nas": finetuning,
+    "resizable_aug": switching,
 }
 """Name -> experiment at scale `small`."""

@@ -6,12 +6,14 @@ at 3 scales each, of as few blocks as have a resize in every stage. With a learn
 """
 
 import dataclasses
+from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.datasets import DataConfig
 from jax_elastic.elastic.resizable.resizable import Resizable
+from jax_elastic.elastic.resizable.variants import Values, finetuned, switched
 from jax_elastic.subnet import Subnet
 from jax_elastic.training.experiment import Experiment, Runtime, to_config
 from jax_elastic.training.phases import Phase
@@ -38,17 +40,23 @@ class Training:
       network: the family.
       objective: how the operating points of a step are drawn.
       epochs: passes over 270 images, in batches of 32: 844 steps in 100.
+      made: the phases in place of that of these epochs, where there are others.
     """
 
     network: Resizable
     objective: str = "fair"
     epochs: float = 100.0
+    made: Callable[[Values], tuple[Values, ...]] | None = None
 
 
 def individual(point: Subnet) -> Training:
     """The training of one operating point and no other."""
-    return Training(dataclasses.replace(RESIZABLE, target=point.value), "target")
+    return Training(RESIZABLE.aimed(point), "target")
 
+
+FINETUNED = "falling"
+"""Of `SHOWN`, the point that is finetuned by itself."""
+_FOR_FULLEST = RESIZABLE.aimed(SHOWN["fullest"])
 
 TRAININGS: dict[str, Training] = {
     "fair": Training(RESIZABLE),
@@ -57,6 +65,9 @@ TRAININGS: dict[str, Training] = {
     "shared_bn": Training(dataclasses.replace(RESIZABLE, shared_bn=True)),
     "input_only": Training(dataclasses.replace(RESIZABLE, places="input")),
     **{name: individual(point) for name, point in SHOWN.items()},
+    "nas": Training(RESIZABLE.aimed(SHOWN[FINETUNED]), made=finetuned),
+    "aug": Training(_FOR_FULLEST, made=switched),
+    "aug_no_banks": Training(dataclasses.replace(_FOR_FULLEST, shared_bn=True), made=switched),
 }
 """By name."""
 
@@ -76,7 +87,11 @@ def get_config(variant: str) -> ConfigDict:
         schedule="cosine",
         validate=False,
     )
+    made = (vars(phase),) if training.made is None else training.made(vars(phase))
     experiment = Experiment(
-        network=training.network, phases=(phase,), data=DATA, runtime=Runtime(log_every=200)
+        network=training.network,
+        phases=tuple(Phase(**values) for values in made),
+        data=DATA,
+        runtime=Runtime(log_every=200),
     )
     return ConfigDict(to_config(experiment))

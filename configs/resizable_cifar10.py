@@ -6,7 +6,8 @@ Hardware: one accelerator. Hours: not measured yet.
 Expected: nothing is printed to compare with. Not trained yet.
 
 Variants: `resnet50` (default), `mobilenet_v1`, `mobilenet_v2`, `shufflenet_v2`, `resizablenet`; and
-one of those of `resizable_digits.py`, for example `mobilenet_v1,naive`.
+one of those of `resizable_digits.py`, for example `mobilenet_v1,naive`. ResizableNet is trained as
+`aug` where none is named, and has `no_aug`, which is `plain`.
 
 All settings here are ours. The stem has no stride and no pool, and the first blocks that halve the
 map do so from 32 pixels on. There are three scales, because the last map has 4 pixels at most. It
@@ -19,8 +20,7 @@ from functools import partial
 from ml_collections import ConfigDict
 
 from jax_elastic.data.groups import CIFAR10
-from jax_elastic.elastic.resizable.recipe import BACKBONES, TRAINING, experiment, train_as
-from jax_elastic.elastic.resizable.variants import VARIANTS
+from jax_elastic.elastic.resizable.recipe import BACKBONES, experiment, kinds, training
 from jax_elastic.training.words import choose
 
 SCALES = (0.5, 0.75, 1.0)
@@ -29,10 +29,10 @@ BATCH = 128
 
 def get_config(variant: str = "") -> ConfigDict:
     """The config of a variant."""
-    name, kind = choose(variant, tuple(BACKBONES), VARIANTS)
+    name, kind = choose(variant, tuple(BACKBONES), kinds(variant))
     backbone = partial(BACKBONES[name], classes=10, stem="cifar")
     network = {"scales": SCALES, "side": 32}
-    large = TRAINING[name]
+    large = training(name, kind)
     rate = large["learning_rate"] * BATCH / large["batch_size"]
     phase = {**large, "batch_size": BATCH, "learning_rate": rate}
-    return experiment(kind, backbone, network, CIFAR10, train_as(kind, phase))
+    return experiment(kind, backbone, network, CIFAR10, phase)

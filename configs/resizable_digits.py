@@ -11,9 +11,13 @@ noise; and one of
   `rs` (default): fair sampling, BN layers for each scale;
   `naive`: the scales of a step are drawn independently;
   `shared_bn`: one set of BN layers for all scales;
-  `individual`: one operating point alone, --config.network.target=0.5,0.75,1.0 or another;
+  `input_only`: only the image is resized;
+  `nas`: a point of a trained network is finetuned, --config.subnet=... --config.init_from=WORKDIR;
+  `aug`: as `rs`, and from 60 % of the epochs on the fullest point alone;
+  `aug_no_banks`: the same with one set of BN layers for all scales;
+  `individual`: one operating point alone, --config.subnet=resolution:.5,.75,1 or another;
   `plain`: the fullest alone, which is what a network that is not resizable would be trained as;
-  `input_only`: only the image is resized.
+  `cutout`, `mixup`: the same with that augmentation.
 
 What differs from the paper's settings: images are resized to 32x32, for a ResNet of basic blocks
 and width 8 whose maps of 32, 16 and 8 pixels have 3 scales each, and the learning rate falls along

@@ -1,6 +1,7 @@
 """Every config file, in every variant, is an experiment that can be written down and read back."""
 
 import ast
+import dataclasses
 import itertools
 import json
 from collections.abc import Iterable
@@ -12,8 +13,10 @@ import pytest
 from jax_elastic.cli.flags import read_config
 from jax_elastic.elastic.family import When
 from jax_elastic.elastic.urnet.variants import VARIANTS
+from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
-from jax_elastic.training.experiment import from_config, to_config
+from jax_elastic.training.experiment import Experiment, from_config, to_config
+from jax_elastic.training.phases import make_schedule, spans
 
 FILES = sorted(Path("configs").glob("*.py"))
 
@@ -25,7 +28,10 @@ def anytime_kinds(widths: Iterable[int], blocks: Iterable[int] = ()) -> tuple[st
 
 
 KINDS = tuple(VARIANTS)
-RESIZABLE = ("rs", "naive", "shared_bn", "individual", "plain", "input_only")
+RESIZABLE = (
+    *("rs", "naive", "shared_bn", "input_only", "nas", "aug", "aug_no_banks"),
+    *("individual", "plain", "cutout", "mixup"),
+)
 RESIZED = ("resnet50", "mobilenet_v1", "mobilenet_v2", "shufflenet_v2", "resizablenet")
 OWN_OR_SHARED = ("own_bn", "shared_bn")
 # Of each file products of words; several where not all words go together.
@@ -46,9 +52,9 @@ WORDS = {
     "msdnet_cifar10": [[]],
     "msdnet_cifar100": [[]],
     "msdnet_imagenet": [[]],
-    "resizable_cifar10": [[RESIZED, RESIZABLE]],
+    "resizable_cifar10": [[RESIZED, RESIZABLE], [("resizablenet",), ("no_aug",)]],
     "resizable_digits": [[("digits", "hard"), RESIZABLE]],
-    "resizable_imagenet": [[RESIZED, RESIZABLE]],
+    "resizable_imagenet": [[RESIZED, RESIZABLE], [("resizablenet",), ("no_aug",)]],
     "resnet_cifar10": [[("32", "20", "56", "110"), ("he2016", "anytime")]],
     "resnext_cifar10": [[("29", "65")]],
     "urnet_digits": [[("digits", "hard"), KINDS]],
@@ -84,6 +90,11 @@ def test_a_config_opens_with_paper_command_hardware_and_what_to_expect(path: Pat
     assert [part for part in parts if part not in docstring] == []
 
 
+def resizable(config: str) -> Experiment:
+    """The experiment of ``configs/resizable_FILE.py:WORDS``."""
+    return read_config([f"--config=configs/resizable_{config}"], "")[0]
+
+
 @pytest.mark.parametrize("path", URNETS, ids=str)
 def test_the_elastic_network_and_its_base_share_the_backbone_and_the_data(path: Path) -> None:
     elastic, _ = read_config([f"--config={path}"], default="")
@@ -114,34 +125,104 @@ def test_the_papers_settings_stand_in_the_cifar_config() -> None:
         ("mobilenet_v1", (240, 1024, 0.5, 4e-5, 0)),
         ("mobilenet_v2", (240, 1024, 0.5, 4e-5, 0)),
         ("shufflenet_v2", (240, 1024, 0.5, 4e-5, 0)),
-        ("resizablenet", (240, 1024, 0.5, 3e-5, 0.1)),
+        ("resizablenet", (480, 1024, 0.5, 3e-5, 0.1)),
     ],
 )
 def test_resizable_networks_train_twice_as_long_as_those_for_one_point(name, expected) -> None:
-    config = "--config=configs/resizable_imagenet.py"
-    one, every = (read_config([f"{config}:{name},{kind}"], "")[0] for kind in ("plain", "rs"))
+    one, every = (resizable(f"imagenet.py:{name},{kind}") for kind in ("plain", "rs"))
 
     (alone,), (phase,) = one.phases, every.phases
-    assert phase.epochs == 2 * alone.epochs
-    assert phase.milestones == tuple(2 * epoch for epoch in alone.milestones)
+    # Of ResizableNet the paper has but one number of epochs.
+    times = 1 if name == "resizablenet" else 2
+    assert phase.epochs == times * alone.epochs
+    assert phase.milestones == tuple(times * epoch for epoch in alone.milestones)
     assert expected == (
         *(alone.epochs, alone.batch_size, alone.learning_rate),
         *(alone.weight_decay, alone.label_smoothing),
     )
 
 
+SWITCHES = {"resnet50": (60, 40), "mobilenet_v2": (144, 96), "resizablenet": (288, 192)}
+
+
+@pytest.mark.parametrize("kind", ["aug", "aug_no_banks"])
+@pytest.mark.parametrize("name", SWITCHES)
+def test_switching_takes_the_epochs_and_the_learning_rates_of_the_plain_network(name, kind) -> None:
+    plain, aug = (resizable(f"imagenet.py:{name},{kind}") for kind in ("plain", kind))
+    (alone,), (first, second) = (spans(run.phases, 10_240) for run in (plain, aug))
+
+    assert (first.phase.epochs, second.phase.epochs) == pytest.approx(SWITCHES[name])
+    assert (first.phase.objective, second.phase.objective) == ("fair", "target")
+    assert (aug.subnet, aug.network.shared_bn) == (plain.subnet, kind == "aug_no_banks")  # type: ignore[attr-defined]
+    assert second.stop == alone.stop
+    rates, joined = make_schedule(alone), make_schedule(second)
+    for step in (0, 1, second.steps // 2, second.steps - 1):
+        assert joined(step) == rates(first.steps + step)
+
+
+def test_finetuning_has_the_papers_epochs_and_waits_for_a_point_and_weights() -> None:
+    experiment = resizable("imagenet.py:resnet50,nas")
+
+    (phase,) = experiment.phases
+    assert (phase.epochs, phase.learning_rate, phase.schedule) == (15, 0.01, "cosine")
+    assert (phase.final_learning_rate, phase.finetune, phase.batch_size) == (0, True, 512)
+    with pytest.raises(UsageError, match=r"config\.subnet is empty"):
+        experiment.check_complete()
+
+
+@pytest.mark.parametrize(
+    "path,side", [("digits.py:", 8), ("cifar10.py:", 32), ("imagenet.py:", 224)]
+)
+def test_augmentations_of_the_plain_network_change_nothing_but_its_data(path, side) -> None:
+    plain, cutout, mixup = (resizable(path + kind) for kind in ("plain", "cutout", "mixup"))
+
+    assert cutout == dataclasses.replace(plain, data=cutout.data)
+    assert cutout.data == dataclasses.replace(plain.data, cutout=side // 2)
+    assert mixup == dataclasses.replace(plain, data=dataclasses.replace(plain.data, mixup=0.2))
+
+
+def test_resizablenet_is_trained_by_switching_where_nothing_else_is_said() -> None:
+    assert resizable("imagenet.py:resizablenet") == resizable("imagenet.py:resizablenet,aug")
+    assert resizable("imagenet.py:resizablenet").network.backbone.dropout == 0.5  # type: ignore[attr-defined]
+    assert resizable("imagenet.py:") == resizable("imagenet.py:resnet50,rs")
+    assert resizable("cifar10.py:resizablenet,no_aug") == resizable("cifar10.py:resizablenet,plain")
+
+
+@pytest.mark.parametrize("config", ["digits.py:no_aug", "imagenet.py:mobilenet_v1,no_aug"])
+def test_other_networks_without_switching_are_called_plain(config: str) -> None:
+    with pytest.raises(UsageError, match=r"'no_aug' is that of resizablenet.* it is called plain"):
+        resizable(config)
+
+
 @pytest.mark.parametrize("kind", ["individual", "plain"])
 def test_a_network_for_one_point_trains_and_shows_that_one(kind: str) -> None:
-    experiment, _ = read_config([f"--config=configs/resizable_digits.py:{kind}"], "")
+    experiment = resizable(f"digits.py:{kind}")
 
     network, (phase,) = experiment.network, experiment.phases
     draws = network.draws(np.random.default_rng(0), When(0, 0, "", 0, 0, 1, phase.objective))
     assert tuple(draw.subnet for draw in draws) == network.shown == (network.subnets.fullest,)
 
 
-def test_the_point_that_is_trained_alone_is_chosen_on_the_command_line() -> None:
-    target = "--config.network.target=0.5,0.75,1.0"
+@pytest.mark.parametrize("flag", ["subnet=resolution:.5,.75,1", "network.target=0.5,0.75,1.0"])
+def test_the_point_that_is_trained_alone_is_chosen_on_the_command_line(flag: str) -> None:
+    config = "--config=configs/resizable_digits.py:individual"
 
-    experiment, _ = read_config(["--config=configs/resizable_digits.py:individual", target], "")
+    experiment, _ = read_config([config, f"--config.{flag}"], "")
 
+    assert experiment.subnet == "resolution:0.5,0.75,1"
     assert experiment.network.shown == (Subnet("resolution", (0.5, 0.75, 1)),)
+
+
+def test_two_flags_that_name_different_points_are_refused() -> None:
+    both = ["--config.subnet=resolution:1,1,1", "--config.network.target=0.5,0.75,1.0"]
+
+    with pytest.raises(UsageError, match=r"config.subnet is .*1,1,1, but .* at .*0.5,0.75,1;"):
+        read_config(["--config=configs/resizable_digits.py", *both], "")
+
+
+@pytest.mark.parametrize("variant", ["resnet50", "mobilenet_v1"])
+def test_a_flag_cannot_change_the_kind_of_a_group_and_says_what_can(variant: str) -> None:
+    flag = "--config.network.backbone.kind=mobilenetv2"
+
+    with pytest.raises(UsageError, match=r"backbone.kind cannot .* name the variant that has it"):
+        read_config([f"--config=configs/resizable_cifar10.py:{variant}", flag], "")

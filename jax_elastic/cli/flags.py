@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
-from jax_elastic.training.config import check_keys
+from jax_elastic.training.config import KIND, check_keys
 from jax_elastic.training.experiment import Experiment, by_phase_name, from_config, to_config
 
 Number = TypeVar("Number", int, float)
@@ -104,6 +104,7 @@ def read_config(argv: Sequence[str], default: str) -> tuple[Experiment, str]:
     """The experiment of `--config` arguments, and the config's name (file and variant).
 
     Any key of the resolved config can be changed, also one that the file leaves at its default.
+    Where a key of the network aims it at an operating point, the file's `subnet` gives way.
 
     Args:
       argv: only `--config...` arguments.
@@ -116,8 +117,9 @@ def read_config(argv: Sequence[str], default: str) -> tuple[Experiment, str]:
     overrides = [argument for argument in argv if not argument.startswith("--config=")]
     path = paths[-1].partition("=")[2] if paths else default
     resolved = by_phase_name(to_config(from_config(_read_file(path))))
-    for override in overrides:
-        _check_path(override.partition("=")[0].removeprefix("--config."), resolved)
+    keys = [override.partition("=")[0].removeprefix("--config.") for override in overrides]
+    for key in keys:
+        _check_path(key, resolved)
     values = flags.FlagValues()
     argument_list = [PROGRAM, *overrides]
     try:
@@ -133,6 +135,10 @@ def read_config(argv: Sequence[str], default: str) -> tuple[Experiment, str]:
     changed["phases"] = list(changed["phases"].values())
     file, _, variant = path.partition(":")
     name = Path(file).stem + (f"-{variant.replace(',', '-')}" if variant else "")
+    if "subnet" not in keys:
+        own = from_config({**changed, "subnet": ""})
+        if own.subnet:
+            return own, name
     return from_config(changed), name
 
 
@@ -216,6 +222,12 @@ def _check_path(path: str, config: Mapping[str, Any]) -> None:
     """Raises a `UsageError` that names the nearest key where a dotted path leads nowhere."""
     where, here = "config", config
     for name in path.split("."):
+        if name == KIND:
+            raise UsageError(
+                f"{where}.{KIND} cannot be changed by a flag: the other keys of the group go by it",
+                next_step="name the variant that has it, --config=FILE.py:VARIANT, or write the "
+                "group in a config file",
+            )
         if not isinstance(here, Mapping):
             raise UsageError(f"{where} is a value and has no key {name!r}")
         check_keys([name], here, where)

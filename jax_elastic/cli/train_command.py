@@ -43,6 +43,7 @@ def main(argv: list[str]) -> None:
     config, others = split_config(argv)
     values = parse(others, define, ABOUT)
     experiment, name = read_config(config, DEFAULT_CONFIG)
+    experiment.check_complete()
     join(values)
     configure(values, experiment.deterministic)
     workdir = Path(values.workdir or Path("runs") / name)

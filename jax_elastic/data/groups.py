@@ -8,7 +8,7 @@ from typing import Any
 
 Values = dict[str, Any]
 
-DIGITS: Values = {"name": "digits", "pad": 1, "flip": False}
+DIGITS: Values = {"name": "digits", "image_shape": (8, 8, 1), "pad": 1, "flip": False}
 
 HARD: Values = {
     "name": "digits_hard",

@@ -24,6 +24,8 @@ TRACED_FORMS: frozenset[str] = frozenset({"scan", "vmap"})
 """Forms in which it is given `Draw.where` instead: of families whose loss reads coordinates."""
 BY_HOST: frozenset[str] = frozenset({"host", "staged"})
 """Forms in which the host calls what belongs to a draw, so that draws may change at will."""
+TARGET = "target"
+"""The objective of a `Targeted` family that trains the one point it is aimed at."""
 Role = Literal["fixed", "gated", "plan"]
 Carry = dict[str, Any]
 
@@ -315,6 +317,28 @@ class WithBanks(Protocol):
         """Which bank an operating point reads of the BN layer at a path, from 0.
 
         Banks of one layer have the same shape. None where the layer has none, or is not read.
+        """
+        ...
+
+
+@runtime_checkable
+class Targeted(Protocol):
+    """What a family can offer that can be aimed at one of its operating points.
+
+    It is the same network then, with the same variables, but reports show that point, and the
+    objective `TARGET`, one of its `objectives`, trains no other.
+    """
+
+    @property
+    def aim(self) -> Subnet | None:
+        """The one operating point that is to be served; None where all are."""
+        ...
+
+    def aimed(self, subnet: Subnet | None) -> Family:
+        """The same network aimed at a point, or at none.
+
+        Raises:
+          UsageError: it does not have that point.
         """
         ...
 

@@ -7,9 +7,10 @@ from typing import Any
 import jax
 
 from jax_elastic.data.datasets import DataConfig
-from jax_elastic.elastic.family import Family, Form
+from jax_elastic.elastic.family import TARGET, Family, Form, Targeted
 from jax_elastic.elastic.registry import FAMILIES, family_name
 from jax_elastic.errors import UsageError
+from jax_elastic.training.aim import agreed
 from jax_elastic.training.config import build, check_keys, describe, differences
 from jax_elastic.training.form import FormChoice, resolve
 from jax_elastic.training.phases import Phase
@@ -56,6 +57,8 @@ class Settings:
     Attributes:
       data: the data set and its augmentation.
       seed: of all random streams.
+      subnet: the one operating point that the run is for, as text, e.g. ``resolution:1,0.7``, of
+        networks that are `Targeted`; empty: all that the network has.
       form: how the draws of a step are computed, see `sum_of_grads`; `auto` decides by network and
         platform, see `resolve`.
       steps_per_dispatch: steps that one call of the compiled program does at most.
@@ -73,6 +76,7 @@ class Settings:
 
     data: DataConfig
     seed: int = 0
+    subnet: str = ""
     form: FormChoice = "auto"
     steps_per_dispatch: int = 8
     deterministic: bool = False
@@ -88,7 +92,8 @@ class Experiment(Settings):
     """One training run: the settings, and what depends on the family.
 
     Attributes:
-      network: the family with its hyperparameters.
+      network: the family with its hyperparameters, aimed at `subnet`: given either way, the
+        point is found in both.
       phases: what is trained, in order.
     """
 
@@ -96,6 +101,9 @@ class Experiment(Settings):
     phases: tuple[Phase, ...]
 
     def __post_init__(self) -> None:
+        network, subnet = agreed(self.network, self.subnet)
+        object.__setattr__(self, "network", network)
+        object.__setattr__(self, "subnet", subnet)
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"config.seed {self.seed} is out of range", "0 to 2**32 - 1")
         if self.steps_per_dispatch < 1:
@@ -128,6 +136,29 @@ class Experiment(Settings):
     def form_in(self, phase: Phase, platform: str) -> Form:
         """The form of a phase's steps on a platform, e.g. ``cpu``."""
         return resolve(self.form, self.network, phase, platform)
+
+    def check_complete(self) -> None:
+        """Refuses to train what lacks an answer that no config file can give.
+
+        Apart from construction, because a config's flags give it later.
+
+        Raises:
+          UsageError: a phase trains the one operating point that the run is for, and there is none;
+            or one finetunes, and there are no weights to start from.
+        """
+        for phase in self.phases_run:
+            if phase.objective == TARGET and not self.subnet:
+                raise UsageError(
+                    f"phase {phase.name!r} trains one operating point, and config.subnet is empty",
+                    f"for example --config.subnet={self.network.subnets.fullest}",
+                    "jax-elastic search --workdir=... finds the best one of a trained network",
+                )
+        first = self.phases_run[0]
+        if first.finetune and not self.init_from:
+            raise UsageError(
+                f"phase {first.name!r} finetunes, and there are no weights to start from",
+                next_step="give the workdir of the run that trained them: --config.init_from=...",
+            )
 
     def _check_phases(self) -> None:
         if not self.phases:
@@ -185,12 +216,17 @@ def _phase_path(phase: Any, index: int) -> str:
 
 
 def to_config(experiment: Experiment) -> dict[str, Any]:
-    """The resolved config as plain values, every default written out."""
+    """The resolved config as plain values, every default written out.
+
+    The operating point that the run is for stands in `subnet` alone.
+    """
     settings = {
         field.name: describe(getattr(experiment, field.name))
         for field in dataclasses.fields(Settings)
     }
-    network = {"family": family_name(experiment.network), **describe(experiment.network)}
+    own = experiment.network
+    plain = own.aimed(None) if isinstance(own, Targeted) else own
+    network = {"family": family_name(own), **describe(plain)}
     phases = [describe(phase) for phase in experiment.phases]
     return {"schema": SCHEMA, "network": network, "phases": phases, **settings}
 

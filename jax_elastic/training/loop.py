@@ -70,11 +70,12 @@ def train(
       The final state, replicated over the devices.
 
     Raises:
-      UsageError: see `Experiment`, `load`, `Checkpoints.restore` and `Profiler`; or patience
-        without `validate`.
+      UsageError: see `Experiment.check_complete`, `load`, `Checkpoints.restore` and `Profiler`; or
+        patience without `validate`.
       NonFiniteLossError: a loss is not finite.
       Stopped: `stop` was true; called again, `train` goes on to the same final bits.
     """
+    experiment.check_complete()
     run = _Run(experiment, workdir, validate, devices, report, stop)
     with run.saves, run.metrics, run.profiler:
         state, first = run.start()

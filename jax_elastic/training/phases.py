@@ -34,9 +34,12 @@ class Phase:
       schedule: `constant`; `cosine` or `linear` to `final_learning_rate`; `step`, which multiplies
         by `decay` at each of `milestones`.
       final_learning_rate: where `cosine` and `linear` end.
-      milestones: in epochs of this phase, for `step`.
+      milestones: in epochs of the schedule, for `step`.
       decay: for `step`.
-      warmup_epochs: how long the learning rate is another one at the start.
+      schedule_start: epochs of the schedule that lie before this phase, so that one schedule can
+        go through several phases that all describe it whole, warm-up included.
+      schedule_epochs: of the whole schedule; 0: it ends with this phase.
+      warmup_epochs: how long the learning rate is another one at the start of the schedule.
       warmup: `linear` from `warmup_learning_rate` to `learning_rate`; `constant` stays there.
       warmup_learning_rate: see above.
       momentum: of `sgd`.
@@ -48,6 +51,7 @@ class Phase:
       validate: whether validation is measured in this phase; not where the network is not yet
         what it will be, as a gated one before its gates are trained.
       pretrain: left out where the run starts from other weights, `config.init_from`.
+      finetune: needs weights to start from: of another run, or of a phase before it.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Phase:
     final_learning_rate: float = 0.0
     milestones: tuple[float, ...] = ()
     decay: float = 0.1
+    schedule_start: float = 0.0
+    schedule_epochs: float = 0.0
     warmup_epochs: float = 0.0
     warmup: Literal["linear", "constant"] = "linear"
     warmup_learning_rate: float = 0.0
@@ -73,6 +79,7 @@ class Phase:
     label_smoothing: float = 0.0
     validate: bool = True
     pretrain: bool = False
+    finetune: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "learning_rate", "batch_size", "accumulate"):
@@ -81,7 +88,7 @@ class Phase:
                 raise UsageError(f"{name} {value} of phase {self.name!r} is not positive")
         for name in (
             *("final_learning_rate", "warmup_epochs", "warmup_learning_rate"),
-            *("weight_decay", "momentum"),
+            *("schedule_start", "schedule_epochs", "weight_decay", "momentum"),
         ):
             value = getattr(self, name)
             if not 0 <= value < math.inf:
@@ -105,6 +112,17 @@ class Phase:
             )
         if any(not epoch >= 0 for epoch in self.milestones):
             raise UsageError(f"milestones {self.milestones} of phase {self.name!r} hold a negative")
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
+        end = self.schedule_start + self.epochs
+        # Sums of epochs are rounded.
+        if self.schedule_epochs and self.schedule_epochs < end * (1 - 1e-9):
+            raise UsageError(
+                f"schedule_epochs {self.schedule_epochs:g} of phase {self.name!r} are over before "
+                f"the phase, at epoch {end:g} of the schedule",
+                "that or more, or 0: it ends with this phase",
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +170,11 @@ def spans(phases: tuple[Phase, ...], size: int) -> tuple[Span, ...]:
     start, start_epoch = 0, 0.0
     for index, phase in enumerate(phases):
         steps_per_epoch = size / phase.batch_size
-        stop = start + max(1, round(phase.epochs * steps_per_epoch))
+        # Steps are rounded from the schedule's start, so that phases that share one have as many
+        # as a single phase.
+        ends = (phase.schedule_start, phase.schedule_start + phase.epochs)
+        first, last = (round(epoch * steps_per_epoch) for epoch in ends)
+        stop = start + max(1, last - first)
         found.append(Span(phase, index, start, stop, start_epoch, steps_per_epoch))
         start_epoch += (stop - start) / steps_per_epoch
         start = stop
@@ -161,9 +183,19 @@ def spans(phases: tuple[Phase, ...], size: int) -> tuple[Span, ...]:
 
 def make_schedule(span: Span) -> optax.Schedule:
     """The learning rate as a function of the phase's own step."""
+    before = round(span.phase.schedule_start * span.steps_per_epoch)
+    whole = _whole_schedule(span, before)
+    if not before:
+        return whole
+    return lambda step: whole(before + step)
+
+
+def _whole_schedule(span: Span, before: int) -> optax.Schedule:
+    """The schedule that the phase has its part in, `before` steps of which are over."""
     phase = span.phase
     warmup = round(phase.warmup_epochs * span.steps_per_epoch)
-    main = _main_schedule(span, warmup)
+    steps = round(phase.schedule_epochs * span.steps_per_epoch) or before + span.steps
+    main = _main_schedule(span, max(1, steps - warmup), warmup)
     if not warmup:
         return main
     top = phase.learning_rate if phase.warmup == "linear" else phase.warmup_learning_rate
@@ -171,17 +203,16 @@ def make_schedule(span: Span) -> optax.Schedule:
     return optax.join_schedules([first, main], [warmup])
 
 
-def _main_schedule(span: Span, warmup: int) -> optax.Schedule:
-    """The learning rate after `warmup` steps, counted from there."""
+def _main_schedule(span: Span, steps: int, warmup: int) -> optax.Schedule:
+    """The learning rate in the `steps` after `warmup`, counted from there."""
     phase = span.phase
-    steps = max(1, span.steps - warmup)
     if phase.schedule == "cosine":
         alpha = phase.final_learning_rate / phase.learning_rate
         return optax.cosine_decay_schedule(phase.learning_rate, steps, alpha)
     if phase.schedule == "linear":
         return optax.linear_schedule(phase.learning_rate, phase.final_learning_rate, steps)
     if phase.schedule == "step":
-        # Milestones count from the phase's start.
+        # Milestones count from the schedule's start.
         at = [round(epoch * span.steps_per_epoch) - warmup for epoch in phase.milestones]
         scales = {step: phase.decay ** at.count(step) for step in at}
         return optax.piecewise_constant_schedule(phase.learning_rate, scales)

@@ -20,7 +20,7 @@ from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.subnet import Subnet
-from jax_elastic.training.phases import spans
+from jax_elastic.training.phases import make_schedule, spans
 from tests.warm import shapes_of
 
 COSTS = {name: CostModel(TRAININGS[name].network, (12, 12, 1)) for name in ("fair", "input_only")}
@@ -50,7 +50,9 @@ def experiment_of(name):
     return read_config([f"--config=benchmarks/resizable_arms.py:{name}"], "")
 
 
-@pytest.mark.parametrize("name,training", TRAININGS.items())
+@pytest.mark.parametrize(
+    "name,training", [(name, own) for name, own in TRAININGS.items() if own.made is None]
+)
 def test_an_arm_reads_back_as_the_training_that_it_names(name, training):
     experiment, named = experiment_of(name)
 
@@ -58,6 +60,28 @@ def test_an_arm_reads_back_as_the_training_that_it_names(name, training):
     assert (experiment.network, phase.objective) == (training.network, training.objective)
     assert named == f"resizable_arms-{name}"
     assert spans(experiment.phases, 270)[-1].stop == round(8.4375 * training.epochs)
+
+
+def test_switching_has_the_steps_and_the_rates_of_the_plain_arm():
+    plain, aug, shared = (experiment_of(name)[0] for name in ("fullest", "aug", "aug_no_banks"))
+
+    assert [phase.objective for phase in aug.phases] == ["fair", "target"]
+    assert (shared.phases, shared.subnet) == (aug.phases, plain.subnet)
+    assert (aug.network.shared_bn, shared.network.shared_bn) == (False, True)
+    (alone,), (first, second) = (spans(own.phases, 270) for own in (plain, aug))
+    assert (first.stop, second.stop) == (506, alone.stop)
+    assert make_schedule(second)(0) == make_schedule(alone)(506)
+
+
+def test_what_is_finetuned_starts_from_the_network_it_is_compared_with():
+    made = EXPERIMENTS["resizable_nas"]("small").arms
+
+    assert made["after"].start == made["before"].config
+    assert made["after"].subnets == made["before"].subnets == ALL
+    experiment, _ = experiment_of("nas")
+    assert experiment.subnet == POINTS["falling"]
+    (phase,) = experiment.phases
+    assert (phase.finetune, phase.epochs, phase.learning_rate) == (True, 15, 0.01)
 
 
 @pytest.mark.parametrize("name", SHOWN)
@@ -110,6 +134,18 @@ def test_resizing_the_image_costs_as_much_as_resizing_all_maps_up_to_the_stem():
             ],
         ),
         ("resizable_input", []),
+        (
+            "resizable_nas",
+            ["falling: after less before > 0", "mean of the other 26: before less after > 0"],
+        ),
+        (
+            "resizable_aug",
+            [
+                "switched less plain > 0",
+                "switched less switched, shared BN > 0",
+                "switched, shared BN less plain > 0",
+            ],
+        ),
     ],
 )
 def test_only_what_the_paper_claims_is_judged(name, judged):
@@ -136,6 +172,29 @@ def test_a_sub_network_is_compared_with_its_own_individual_one():
         assert less == pytest.approx(shared - own)
 
 
+def test_finetuning_gains_at_its_point_and_costs_the_mean_of_the_others():
+    found, claims = claims_of("resizable_nas")
+    before, after = (100 * found[name].values["top1"] for name in ("before", "after"))
+    place = ALL.index(POINTS["falling"])
+
+    gain = claims["falling: after less before > 0"].values
+    loss = claims["mean of the other 26: before less after > 0"].values
+
+    np.testing.assert_allclose(gain, after[:, place] - before[:, place])
+    others = np.arange(27) != place
+    np.testing.assert_allclose(loss, (before - after)[:, others].mean(1))
+
+
+def test_switching_is_compared_at_the_fullest_point():
+    found, claims = claims_of("resizable_aug")
+
+    less = claims["switched less plain > 0"]
+
+    aug, plain = (100 * found[name].values["top1"][:, 0] for name in ("aug", "fullest"))
+    np.testing.assert_allclose(less.values, aug - plain)
+    assert less.paper == pytest.approx(2.4)
+
+
 def test_the_mean_is_over_all_points_and_keeps_seeds_and_images():
     found, claims = claims_of("resizable_banks")
 
@@ -155,9 +214,11 @@ def test_the_costs_that_are_shown_are_those_of_the_points():
 
 
 def test_arms_of_several_experiments_are_the_same_and_so_trained_once():
-    shared = {EXPERIMENTS[name]("small").arms["fair"] for name in EXPERIMENTS}
+    made = [EXPERIMENTS[name]("small").arms for name in EXPERIMENTS]
 
-    assert len(shared) == 1
+    assert len({arms["fair"] for arms in made if "fair" in arms}) == 1
+    sharing, nas = (EXPERIMENTS[f"resizable_{name}"]("small").arms for name in ("sharing", "nas"))
+    assert (nas["before"], nas["own"]) == (sharing["fair_twice"], sharing["falling"])
 
 
 @pytest.fixture
@@ -213,3 +274,26 @@ def test_a_recalibrated_arm_has_each_point_estimated_for_itself_on_all_training_
 def test_another_scale_is_refused():
     with pytest.raises(UsageError, match="resizable networks have no scale 'full'"):
         reproduce.main(["resizable_banks", "--scale=full", "--compilation_cache="])
+
+
+@pytest.mark.slow
+def test_what_is_finetuned_is_trained_and_evaluated_from_end_to_end(monkeypatch, tmp_path):
+    def shortened(*args):
+        experiment = read(*args)
+        network = dataclasses.replace(experiment.network, backbone=ResNet((1, 1, 1), 2), side=12)
+        phases = tuple(dataclasses.replace(phase, epochs=0.25) for phase in experiment.phases)
+        return dataclasses.replace(experiment, network=network, phases=phases, form="host")
+
+    read = arms.read
+    monkeypatch.setattr(arms, "read", shortened)
+    runner = arms.Runner(tmp_path, lambda: False, lambda line: None)
+    made = EXPERIMENTS["resizable_nas"]("small").arms
+    points = (POINTS["falling"],)
+
+    before, after = (
+        runner.find(dataclasses.replace(made[name], subnets=points), 1)
+        for name in ("before", "after")
+    )
+
+    assert before.values["top1"].shape == after.values["top1"].shape == (1, 1, 1497)
+    np.testing.assert_array_equal(before.values["macs"], after.values["macs"])

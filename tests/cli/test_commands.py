@@ -168,6 +168,7 @@ def test_macs_prints_what_each_block_costs(capsys: pytest.CaptureFixture[str]) -
         (["macs", "--subnet=full;3:"], "'3:' is not an operating point"),
         (["train", "--platform=abacus"], "cpu, gpu or tpu"),
         (["train", "--platform=tpu"], "platform 'tpu' is not there"),
+        (["train", "--config=configs/resizable_digits.py:nas"], "config.subnet is empty"),
         (["train", "--config.data.name=digts"], "unknown dataset 'digts'"),
         (["eval"], "--workdir is missing"),
         (["eval", "--workdir=nowhere"], "nowhere is not a workdir"),

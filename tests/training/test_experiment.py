@@ -12,8 +12,10 @@ from jax_elastic.data.datasets import DataConfig
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.family import TRACED_FORMS
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
+from jax_elastic.subnet import Subnet
 from jax_elastic.training.experiment import (
     Experiment,
     Runtime,
@@ -21,6 +23,7 @@ from jax_elastic.training.experiment import (
     from_config,
     to_config,
 )
+from jax_elastic.training.loop import train
 from jax_elastic.training.phases import Phase
 
 URNET = Experiment(
@@ -32,6 +35,13 @@ URNET = Experiment(
     steps_per_dispatch=3,
     runtime=Runtime(log_every=5),
 )
+RESIZABLE = Experiment(
+    network=Resizable(ResNet((1, 1), 2), (0.5, 1.0), side=8),
+    phases=(Phase("train", 2, "target", 0.1),),
+    data=DataConfig(),
+)
+POINT = "resolution:0.5,1"
+AIMED = dataclasses.replace(RESIZABLE, subnet=POINT)
 PLAIN = Experiment(network=Plain(), phases=(Phase("base", 2, "base", 0.1),), data=DataConfig())
 
 CONFIG = {
@@ -52,7 +62,9 @@ def changed(*path, value):
     return config
 
 
-@pytest.mark.parametrize("experiment", [URNET, PLAIN], ids=["urnet", "plain"])
+@pytest.mark.parametrize(
+    "experiment", [URNET, PLAIN, RESIZABLE, AIMED], ids=["urnet", "plain", "open", "aimed"]
+)
 def test_an_experiment_survives_its_config_and_json(experiment):
     config = to_config(experiment)
     assert from_config(config) == experiment
@@ -113,7 +125,7 @@ def test_a_wrong_config_is_refused_by_name(path, value, message):
 
 def test_a_config_from_before_a_setting_takes_its_default():
     config = to_config(PLAIN)
-    later = ("init_from", "profile_steps")
+    later = ("init_from", "profile_steps", "subnet")
     config = {key: value for key, value in config.items() if key not in later}
     config["phases"] = [{k: v for k, v in p.items() if k != "pretrain"} for p in config["phases"]]
     assert from_config(config) == PLAIN
@@ -124,6 +136,84 @@ def test_a_config_without_a_needed_part_is_refused_by_name(key):
     config = {name: value for name, value in CONFIG.items() if name != key}
     with pytest.raises(UsageError, match=rf"config(\.| has ){key}"):
         from_config(config)
+
+
+def test_the_point_of_a_run_aims_its_network_and_is_written_down_once():
+    config = to_config(AIMED)
+
+    assert AIMED.network.aim == Subnet.parse(POINT)
+    assert (config["subnet"], config["network"]["target"]) == (POINT, [])
+
+
+@pytest.mark.parametrize("subnet", ["", "resolution:.5,1.0"])
+def test_a_config_from_before_subnet_whose_network_is_aimed_means_the_same(subnet):
+    config = to_config(RESIZABLE)
+    config["network"]["target"], config["subnet"] = [0.5, 1.0], subnet
+
+    assert from_config(config) == AIMED
+    check_same(from_config(config), AIMED, "runs/a")
+
+
+@pytest.mark.parametrize(
+    "experiment,subnet,message",
+    [
+        (AIMED, "resolution:1,1", "config.subnet is resolution:1,1, but config.network is itself"),
+        (RESIZABLE, "resolution:1,.7", "operating point resolution:1,0.7 does not fit"),
+        (RESIZABLE, "resolution:1;resolution:1", "'resolution:1;resolution:1' is not an operating"),
+        (PLAIN, "full", "config.subnet is full, and this network cannot be trained for one point"),
+    ],
+)
+def test_a_point_that_a_run_cannot_be_for_is_refused(experiment, subnet, message):
+    with pytest.raises(UsageError) as error:
+        dataclasses.replace(experiment, subnet=subnet)
+    assert message in str(error.value)
+
+
+def finetuned(*before, **fields):
+    """A run that ends with finetuning the point of `AIMED`."""
+    phases = (*before, Phase("finetune", 1, "target", 0.01, finetune=True))
+    return dataclasses.replace(AIMED, phases=phases, **fields)
+
+
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        AIMED,
+        finetuned(Phase("train", 1, "fair", 0.1)),
+        finetuned(init_from="runs/a"),
+        finetuned(Phase("train", 1, "fair", 0.1, pretrain=True), init_from="runs/a"),
+    ],
+)
+def test_a_run_that_knows_its_point_and_its_weights_is_complete(experiment):
+    experiment.check_complete()
+
+
+@pytest.mark.parametrize(
+    "experiment,message",
+    [
+        (
+            RESIZABLE,
+            "phase 'train' trains one operating point, and config.subnet is empty; for example "
+            "--config.subnet=resolution:1,1; jax-elastic search",
+        ),
+        (
+            finetuned(),
+            "phase 'finetune' finetunes, and there are no weights to start from; give the workdir "
+            "of the run that trained them: --config.init_from=...",
+        ),
+    ],
+)
+def test_a_run_that_lacks_an_answer_is_refused_where_training_begins(experiment, message, tmp_path):
+    with pytest.raises(UsageError) as error:
+        train(experiment, tmp_path)
+    assert message in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_point_is_another_config():
+    other = dataclasses.replace(RESIZABLE, subnet="resolution:1,1")
+    with pytest.raises(UsageError, match=r"config\.subnet: '.*0\.5,1' -> '.*1,1'; choose"):
+        check_same(AIMED, other, "runs/a")
 
 
 @pytest.mark.parametrize("form", sorted(TRACED_FORMS))

@@ -106,6 +106,45 @@ def test_the_schedule_of_a_later_phase_begins_with_that_phase():
     assert make_schedule(second)(10) == pytest.approx(0.05)
 
 
+WARM = {"warmup_epochs": 2, "warmup_learning_rate": 0.1}
+KINDS = {
+    "constant": {},
+    "cosine": {"final_learning_rate": 0.01},
+    "linear": {},
+    "step": {"milestones": (1.5, 6)},
+}
+
+
+@pytest.mark.parametrize("warmup", [{}, WARM, {**WARM, "warmup": "constant"}], ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("epochs", [(6, 4), (1, 2, 7)], ids=str)
+def test_phases_that_share_a_schedule_have_the_very_learning_rates_of_one(epochs, kind, warmup):
+    size = 95  # no epoch ends with a step
+    one = {"schedule": kind, **KINDS[kind], **warmup}
+    (alone,) = spans((phase(**one),), size)
+    parts = tuple(
+        phase(name=str(i), epochs=own, schedule_start=sum(epochs[:i]), schedule_epochs=10, **one)
+        for i, own in enumerate(epochs)
+    )
+
+    joined = np.concatenate([rates(part)[:-1] for part in spans(parts, size)])
+
+    assert len(joined) == alone.steps
+    np.testing.assert_array_equal(joined, rates(alone)[:-1])
+
+
+def test_a_schedule_that_begins_before_a_phase_ends_with_it_where_no_other_end_is_said():
+    found = rates(span(schedule="linear", epochs=4, schedule_start=6))
+    # Float32 roundings; 0.5 at the start of ten epochs.
+    np.testing.assert_allclose(found[[0, 20, 40]], [0.2, 0.1, 0], rtol=1e-6, atol=1e-8)
+
+
+def test_a_schedule_that_is_over_before_its_phase_is_refused():
+    expected = "schedule_epochs 9 of phase 'only' are over before the phase, at epoch 10.1 of"
+    with pytest.raises(UsageError, match=expected):
+        phase(epochs=4, schedule_start=6.1, schedule_epochs=9)
+
+
 def descend(found, steps, gradient):
     """Parameters after each of some steps, in float64."""
     optimizer = make_optimizer(found)
@@ -192,6 +231,8 @@ def test_a_pattern_that_no_parameter_decays_by_is_refused():
         ("batch_size", 0, "batch_size 0 of phase 'only' is not positive"),
         ("final_learning_rate", -0.1, "final_learning_rate -0.1 of phase 'only' is negative"),
         ("warmup_epochs", -1, "warmup_epochs -1 of phase 'only' is negative"),
+        ("schedule_start", -1.0, "schedule_start -1.0 of phase 'only' is negative"),
+        ("schedule_epochs", float("inf"), "schedule_epochs inf of phase 'only' is negative"),
         ("weight_decay", -1e-4, "weight_decay -0.0001 of phase 'only' is negative"),
         ("momentum", -0.9, "momentum -0.9 of phase 'only' is negative"),
     ],

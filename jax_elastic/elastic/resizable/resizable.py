@@ -14,6 +14,7 @@ from jax_elastic.backbones.parts import Chain
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.family import (
     STATIC_FORMS,
+    TARGET,
     TRACED_FORMS,
     Array,
     Aux,
@@ -65,8 +66,8 @@ class Resizable(Static):
       side: smaller images are first resized to squares of this side, in pixels.
       places: `stages`, or `input`: only the image is resized, by one scale (an ablation).
       shared_bn: one set of BN layers for all scales (an ablation).
-      target: the one operating point that is to be served, which reports then show; the objective
-        `target` trains it alone. Empty: all are, and that objective trains the fullest.
+      target: the scales of the one operating point that is to be served, see `Targeted`; empty:
+        all are, and the objective `target` draws the fullest.
       averaged: a step's loss is the mean over its operating points, not their sum
         (docs/choices.md R4).
       resizing: implementation of the resize, see `jax_elastic.layers.resize`.
@@ -106,8 +107,8 @@ class Resizable(Static):
             raise UsageError(f"side {self.side} is not positive", "pixels")
         for standard in self._standard:
             scaled(standard, self.scales[0])
-        if self.target:
-            self.check(Subnet(AXIS, self.target))
+        if self.aim is not None:
+            self.check(self.aim)
 
     @property
     def chain(self) -> Chain:
@@ -127,9 +128,21 @@ class Resizable(Static):
         return Space(AXIS, (self.scales,) * len(self._standard))
 
     @property
+    def aim(self) -> Subnet | None:
+        """See `Targeted`."""
+        return Subnet(AXIS, self.target) if self.target else None
+
+    def aimed(self, subnet: Subnet | None) -> "Resizable":
+        """See `Targeted`."""
+        if subnet is not None:
+            self.check(subnet)  # of another axis its values would fit, too
+        values = () if subnet is None else subnet.value
+        return dataclasses.replace(self, target=tuple(float(value) for value in values))
+
+    @property
     def shown(self) -> tuple[Subnet, ...]:
-        """See `Family`: the target, where there is one."""
-        return (Subnet(AXIS, self.target),) if self.target else super().shown
+        """See `Family`: what it is aimed at, where it is."""
+        return super().shown if self.aim is None else (self.aim,)
 
     @property
     def forms(self) -> frozenset[str]:
@@ -144,7 +157,7 @@ class Resizable(Static):
         `target`: one only; `independent`: as many as there are scales, each drawn for itself (an
         ablation); `fair`: as many, in which each scale of each stage comes up once.
         """
-        return ("target", "independent", "fair")
+        return (TARGET, "independent", "fair")
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -200,8 +213,8 @@ class Resizable(Static):
     def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:
         """The operating points of a step, see `objectives`."""
         space = self.subnets
-        if when.objective == "target":
-            return (Draw(Subnet(AXIS, self.target) if self.target else space.fullest),)
+        if when.objective == TARGET:
+            return (Draw(self.aim or space.fullest),)
         draw = sampling.fair if when.objective == "fair" else sampling.independent
         rows = draw(rng, len(self.scales), len(space.dims))
         return tuple(Draw(space.at(row)) for row in rows)
@@ -266,7 +279,7 @@ class Resizable(Static):
 
     def _drawn(self, objective: str) -> int:
         """How many operating points `draws` gives a step of this objective."""
-        return 1 if objective == "target" else len(self.scales)
+        return 1 if objective == TARGET else len(self.scales)
 
     def predict(
         self,

@@ -77,6 +77,17 @@ def test_its_other_points_are_there_but_were_never_estimated(trained_alone):
         evaluator(TARGETED, [TARGETED.subnets.fullest])(trained_alone)
 
 
+def test_aiming_and_aiming_at_nothing_undo_each_other():
+    assert OPEN.aimed(POINT) == TARGETED
+    assert (TARGETED.aim, OPEN.aim) == (POINT, None)
+    assert TARGETED.aimed(None) == OPEN
+
+
+def test_a_point_of_another_axis_is_no_aim():
+    with pytest.raises(UsageError, match=r"width:0\.5,1 does not fit this network"):
+        OPEN.aimed(Subnet("width", POINT.value))
+
+
 def test_a_target_that_the_network_does_not_have_is_refused():
     with pytest.raises(UsageError, match=r"resolution:1,0\.7 does not fit"):
         dataclasses.replace(OPEN, target=(1.0, 0.7))
