@@ -28,7 +28,7 @@ def targets(path, *candidates):
 
 
 def experiment(network, path=""):
-    phase = Phase("only", 1, network.objectives[0], 0.1, batch_size=4)
+    phase = Phase("only", 1, network.objectives[-1], 0.1, batch_size=4)
     return Experiment(network=network, phases=(phase,), data=DataConfig(targets=path))
 
 
