@@ -149,7 +149,7 @@ def _next(workdir: Path, out: Path, candidates: Sequence[str]) -> str:
         "config.init_from": workdir,
         "config.data.targets": out,
         "config.network.pool": ";".join(candidates),
-        "workdir": f"{workdir}-adapt",
+        "workdir": f"{workdir}-choosing",
     }
     return shlex.join(["python", "train.py", *(f"--{name}={v}" for name, v in given.items())])
 
