@@ -13,6 +13,8 @@ noise; and one of
   `shared_bn`: one set of BN layers for all scales;
   `input_only`: only the image is resized;
   `nas`: a point of a trained network is finetuned, --config.subnet=... --config.init_from=WORKDIR;
+  `adapt`: on a trained network a learner chooses the point of each image, as it is taught by what
+    `python -m jax_elastic targets --workdir=WORKDIR` makes, which also says the flags;
   `aug`: as `rs`, and from 60 % of the epochs on the fullest point alone;
   `aug_no_banks`: the same with one set of BN layers for all scales;
   `individual`: one operating point alone, --config.subnet=resolution:.5,.75,1 or another;
@@ -21,7 +23,7 @@ noise; and one of
 
 What differs from the paper's settings: images are resized to 32x32, for a ResNet of basic blocks
 and width 8 whose maps of 32, 16 and 8 pixels have 3 scales each, and the learning rate falls along
-a cosine.
+a cosine. The learner of `adapt` has 32 channels; one of 256 costs more than the fullest network.
 """
 
 from functools import partial
@@ -52,4 +54,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "schedule": "cosine",
     }
     images = HARD if hard else DIGITS
-    return experiment(kind, BACKBONE, NETWORK, images, training)
+    config = experiment(kind, BACKBONE, NETWORK, images, training)
+    if kind == "adapt":
+        config.network.width = 32
+    return config

@@ -18,10 +18,12 @@ one of those of `resizable_digits.py`, for example `resnet50,shared_bn`:
   `rs` (default), `naive`, `shared_bn`, `input_only`: all operating points, in twice the epochs of
     the paper's network for one;
   `nas`: goes on with one point of a trained network, --config.subnet and --config.init_from;
+  `adapt`: on a trained network a learner chooses the point of each image, as it is taught by what
+    `python -m jax_elastic targets --workdir=WORKDIR` makes, which also says the flags;
   `aug`, `aug_no_banks`: all points, then the fullest alone, in the epochs of the network for one;
   `individual`, `plain`, `cutout`, `mixup`: one point alone, in those epochs.
-ResizableNet has the paper's 480 epochs in all of them but `nas`, is trained as `aug` where none is
-named, and has `no_aug`, which is `plain`.
+ResizableNet has the paper's 480 epochs in all of them but `nas` and `adapt`, is trained as `aug`
+where none is named, and has `no_aug`, which is `plain`.
 
 Our choices (docs/choices.md R2, R5, R14, R15): the scales; ResNet-50's first learning rate;
 momentum .9; .1 of label smoothing for ResizableNet; the rate of finetuning, and when to switch;

@@ -27,6 +27,7 @@ class Stream(enum.IntEnum):
     PREDICT = 6  # random gates of baselines at test
     POINTS = 7  # which operating points of many are evaluated
     SEARCH = 8  # the points that a search draws, and which images it looks at
+    TARGETS = 9  # which training images get a target
 
 
 def host(seed: int, stream: Stream, *indices: int) -> np.random.Generator:

@@ -171,6 +171,20 @@ def test_finetuning_has_the_papers_epochs_and_waits_for_a_point_and_weights() ->
 
 
 @pytest.mark.parametrize(
+    "path", ["digits.py:hard", "cifar10.py:resnet50", "imagenet.py:mobilenet_v1"]
+)
+def test_a_learner_chooses_on_the_network_that_was_trained_and_waits_for_its_weights(path) -> None:
+    trained, chooses = (resizable(f"{path},{kind}") for kind in ("rs", "adapt"))
+
+    assert chooses.network.base == trained.network  # type: ignore[attr-defined]
+    assert chooses.data == trained.data
+    (phase,) = chooses.phases
+    assert (phase.trainable, phase.batch_size) == ("^learner/", trained.phases[0].batch_size)
+    with pytest.raises(UsageError, match="phase 'learner' finetunes, and there are no weights"):
+        chooses.check_complete()
+
+
+@pytest.mark.parametrize(
     "path,side", [("digits.py:", 8), ("cifar10.py:", 32), ("imagenet.py:", 224)]
 )
 def test_augmentations_of_the_plain_network_change_nothing_but_its_data(path, side) -> None:

@@ -11,9 +11,11 @@ PARTS = ("training", "evaluation", "inference", "data", "cli")
 SOURCES = sorted(path for part in PARTS for path in (PACKAGE / part).rglob("*.py"))
 
 # In any spelling; "plain" is also an English word, so it counts only where it stands for a family.
-NAMES = re.compile(r"urnet|sgad|resnext|resizable|(?-i:\bPlain\b)|elastic\.plain|^plain$", re.I)
+NAMES = re.compile(
+    r"urnet|sgad|resnext|resizable|\badapt\b|(?-i:\bPlain\b)|elastic\.plain|^plain$", re.I
+)
 # A command may name the config that it starts with or that it shows as an example.
-CONFIG = re.compile(r"configs/\w+\.py")
+CONFIG = re.compile(r"configs/\w+\.py(:[\w,]+)?")
 
 
 def words(node):
@@ -61,6 +63,7 @@ def test_no_family_is_named_outside_of_its_own_folder(path):
         ("training", "DEFAULT_CONFIG = 'configs/urnet_digits.py'"),
         ("cli", "DEFAULT = 'urnet'"),
         ("cli", "text = 'IS-ResNeXt'"),
+        ("evaluation", "axis == 'adapt'"),
     ],
 )
 def test_a_family_that_is_named_in_code_is_found(part, source):
@@ -73,6 +76,7 @@ def test_a_family_that_is_named_in_code_is_found(part, source):
         ("training", '"""As in URNet."""\n# SGAD too\ndef f():\n    """Plain."""'),
         ("cli", "DEFAULT_CONFIG = 'configs/urnet_digits.py'"),
         ("cli", "text = 'for example --config=configs/urnet_digits.py'"),
+        ("cli", "text = 'with --config=configs/FILE.py:resnet50,adapt'"),
         ("training", "plain = describe(value)\nrows(explain=plain)"),
     ],
 )

@@ -35,6 +35,7 @@ def test_the_numbers_of_the_streams_never_change():
         "PREDICT": 6,
         "POINTS": 7,
         "SEARCH": 8,
+        "TARGETS": 9,
     }
 
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "latency": "what operating points and engines take on this device, and which keep a time",
     "search": "a table of all operating points or many, and the best within a limit",
     "recalibrate": "BN statistics of single operating points, estimated anew from training images",
+    "targets": "which operating point suits each training image best, for a network that chooses",
     "macs": "what the operating points of a network cost, without training it",
 }
 """Command -> what it does; each is the module `jax_elastic.cli.NAME_command`."""

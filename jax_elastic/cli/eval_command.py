@@ -42,8 +42,9 @@ Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORK
 --bank_of, here or when it was recalibrated, eval-borrowed.json).
 Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries.
 Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, of
-one trained for a single point that point; or those of --subnet and --sample. What the file had
-before is replaced, and said where that were other points; --json=FILE writes elsewhere."""
+one trained for a single point that point; or those of --subnet and --sample. Of a network in which
+images choose also each candidate by itself. What the file had before is replaced, and said where
+that were other points; --json=FILE writes elsewhere."""
 
 
 def main(argv: list[str]) -> None:
@@ -58,7 +59,7 @@ def main(argv: list[str]) -> None:
     dataset = load_data(experiment.data, values.split)
     check_class_names(meta, dataset)
     asked = points(experiment.network, parse_subnets(values.subnet), values.sample)
-    subnets = own_points(workdir, meta, asked)
+    subnets = own_points(workdir, meta, asked) or by_default(experiment.network)
     borrowed: tuple[str, ...] = ()
     if values.bank_of:
         # Also of a network trained for one point: it is the others whose banks are empty.
@@ -103,7 +104,9 @@ def main(argv: list[str]) -> None:
         print(line)
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
-    figures = draw_run(found, dataset, title, len(experiment.network.subnets))
+    candidates = tuple(map(str, experiment.network.candidates))
+    size = len(experiment.network.subnets)
+    figures = draw_run(found, dataset, title, size, candidates)
     branches = branch_rows(variables)
     if branches:
         told = [{"step": meta["step"], **row} for row in branches]
@@ -117,6 +120,14 @@ def main(argv: list[str]) -> None:
             print(f"no {path}: {figure}")
         else:
             print(save_figure(figure, path))
+
+
+def by_default(network: Family) -> list[Subnet]:
+    """What is evaluated where nobody asks: where images choose, also what they choose among.
+
+    Else it is left to the evaluator.
+    """
+    return [*network.candidates, *network.shown] if network.candidates else []
 
 
 def _borrow(

@@ -14,6 +14,7 @@ from jax_elastic import rng
 from jax_elastic.data.catalogue import read_catalogue
 from jax_elastic.data.folder import PREFIX, read_folder
 from jax_elastic.data.split import held_out
+from jax_elastic.data.targets import Targets, check_candidates, check_images, read_targets
 from jax_elastic.data.taxonomy import Taxonomy, load_taxonomy
 from jax_elastic.errors import UsageError
 
@@ -49,6 +50,8 @@ class DataConfig:
         split (0.3759).
       taxonomy: what a network with several label levels learns: the name of a taxonomy of the
         package, e.g. "cifar100", or the path of a .json file (docs/data.md); empty for one level.
+      targets: what a network learns that chooses between operating points: the path of a file of
+        targets, to whose images training is then restricted; empty for none.
 
     Raises:
       UsageError: at construction, where a value is out of range.
@@ -66,6 +69,7 @@ class DataConfig:
     mean: tuple[float, ...] = (0.306,)
     std: tuple[float, ...] = (0.376,)
     taxonomy: str = ""
+    targets: str = ""
 
     def __post_init__(self) -> None:
         # Lists, too, may be given; only tuples hash.
@@ -145,7 +149,8 @@ class Dataset:
     Attributes:
       name: the dataset's name.
       images: (N, H, W, C) uint8.
-      labels: (N, levels) int32; one column per label level, the finest first.
+      labels: (N, levels) int32; one column per label level, the finest first. Where there are
+        `candidates` one column more, an index into them.
       classes: number of classes of each level.
       class_names: names of the first level's classes.
       level_names: what the levels are called, finest first.
@@ -162,6 +167,7 @@ class Dataset:
     level_names: tuple[str, ...] = ("class",)
     coarse_names: tuple[tuple[str, ...], ...] = ()
     taxonomy: str = ""
+    candidates: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -173,6 +179,7 @@ class Dataset:
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         digest.update(self.taxonomy.encode())
+        digest.update("".join(self.candidates).encode())
         return digest.hexdigest()
 
     def take(self, ids: npt.NDArray[Any]) -> "Dataset":
@@ -203,12 +210,24 @@ class Dataset:
                 + (", or leave config.data.taxonomy empty" if len(classes) == 1 < len(own) else ""),
             )
 
+    def check_candidates(self, wanted: tuple[str, ...]) -> None:
+        """Refuses a network that learns a choice between other operating points, or none.
+
+        Args:
+          wanted: those between which it learns to choose, as text; empty where it learns no choice.
+
+        Raises:
+          UsageError: they are not `candidates`.
+        """
+        check_candidates(self.candidates, wanted, self.name)
+
 
 def load(config: DataConfig, split: str) -> Dataset:
     """Reads a split into memory; digits, digits_hard and CIFAR are prepared on first use.
 
     The validation split is carved from train, stratified by the first label level, and does
     not depend on the training seed: runs with different seeds are compared on the same images.
+    Where the config names targets, "train" is the images that have one.
 
     Args:
       config: names the set and the validation share.
@@ -218,7 +237,8 @@ def load(config: DataConfig, split: str) -> Dataset:
       UsageError: unknown set or split, a set that is not prepared as array_record and cannot
         be prepared here, a download that fails, an empty split, images that are no equal-sized
         uint8, unlabelled images, images of another shape than config.image_shape, a folder that
-        `read_folder` refuses, or a taxonomy that is none, or not one of this set.
+        `read_folder` refuses, a taxonomy that is none, or not one of this set, or targets that are
+        none, or of other images.
     """
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}", "one of " + ", ".join(SPLITS))
@@ -247,6 +267,10 @@ def load(config: DataConfig, split: str) -> Dataset:
             f"{dataset.images.shape[1:]}",
             next_step="set data.image_shape to that, with mean and std for each channel",
         )
+    if config.targets and split == "train":
+        targets = read_targets(config.targets)
+        check_images(targets, dataset.fingerprint, config.targets)
+        return _with_targets(dataset, targets)
     return dataset
 
 
@@ -297,4 +321,21 @@ def _with_levels(dataset: Dataset, taxonomy: Taxonomy) -> Dataset:
         level_names=taxonomy.levels,
         coarse_names=tuple(coarse_names),
         taxonomy=taxonomy.fingerprint,
+    )
+
+
+def _with_targets(dataset: Dataset, targets: Targets) -> Dataset:
+    """The images that have a target, which is the last of their labels."""
+    # Without a taxonomy only the first level is used, and nothing may stand between.
+    levels = len(dataset.classes) if dataset.taxonomy else 1
+    kept = dataset.take(targets.ids)
+    labels = np.column_stack([kept.labels[:, :levels], targets.targets])
+    labels.setflags(write=False)
+    return dataclasses.replace(
+        kept,
+        labels=labels,
+        classes=dataset.classes[:levels],
+        level_names=dataset.level_names[:levels],
+        coarse_names=dataset.coarse_names[: levels - 1],
+        candidates=targets.candidates,
     )

@@ -81,10 +81,10 @@ def draw_class_extremes(
         row[0].set_ylabel(name, fontsize=10)
     for j, pair in enumerate(pairs):
         for i, image in enumerate(pair):
-            _show(grid[i][j], dataset, image)
+            show_image(grid[i][j], dataset, image)
             of = f"{shares[image].sum():g} of {shares.shape[1]}"
-            _caption(grid[i][j], of if hits[image] > 0.5 else f"{of}, wrong")
-        grid[0][j].set_title(_name(dataset, pair[0]), fontsize=SMALL)
+            caption(grid[i][j], of if hits[image] > 0.5 else f"{of}, wrong")
+        grid[0][j].set_title(class_name(dataset, pair[0]), fontsize=SMALL)
     return figure
 
 
@@ -122,9 +122,9 @@ def draw_right_then_wrong(
     note = f"{len(ids):,} of {len(dataset):,} images{first}; the other way round {reverse:,}"
     figure.supxlabel(note, fontsize=SMALL, x=0.01, ha="left")
     for axes, image in zip((axes for row in grid for axes in row), shown, strict=False):
-        _show(axes, dataset, image)
-        axes.set_title(_name(dataset, image), fontsize=SMALL)
-        _caption(axes, f"{more[image]:g} → {less[image]:g} blocks")
+        show_image(axes, dataset, image)
+        axes.set_title(class_name(dataset, image), fontsize=SMALL)
+        caption(axes, f"{more[image]:g} → {less[image]:g} blocks")
     return figure
 
 
@@ -133,7 +133,8 @@ def _check(count: int) -> None:
         raise ValueError("there is no image to draw")
 
 
-def _show(axes: Axes, dataset: Dataset, image: int) -> None:
+def show_image(axes: Axes, dataset: Dataset, image: int) -> None:
+    """Draws an image of a set."""
     pixels = dataset.images[image]
     # Grey images have one channel, which imshow wants left out; pixels of any size stay square.
     axes.imshow(
@@ -145,10 +146,12 @@ def _show(axes: Axes, dataset: Dataset, image: int) -> None:
     )
 
 
-def _caption(axes: Axes, text: str) -> None:
+def caption(axes: Axes, text: str) -> None:
+    """Writes below an image."""
     axes.set_xlabel(text, fontsize=SMALL, color=GREY, labelpad=3)
 
 
-def _name(dataset: Dataset, image: int) -> str:
+def class_name(dataset: Dataset, image: int) -> str:
+    """The class of an image, cut to what fits above it."""
     name = dataset.class_names[dataset.labels[image, 0]]
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

@@ -9,6 +9,12 @@ from jax_elastic.errors import UsageError
 from jax_elastic.evaluation import plots
 from jax_elastic.evaluation.evaluate import Evaluation, Floats
 from jax_elastic.evaluation.plots_anytime import draw_levels, has_levels
+from jax_elastic.evaluation.plots_choices import (
+    chooses,
+    draw_against_candidates,
+    draw_choices,
+    draw_examples,
+)
 from jax_elastic.evaluation.plots_images import (
     class_extremes,
     draw_class_extremes,
@@ -31,7 +37,11 @@ RIGHT_AT, WRONG_AT = 0.8, 0.6
 
 
 def draw_run(
-    found: Evaluation, dataset: Dataset, title: str, size: int | None = None
+    found: Evaluation,
+    dataset: Dataset,
+    title: str,
+    size: int | None = None,
+    candidates: Sequence[str] = (),
 ) -> dict[str, Found]:
     """The figures of an evaluation by name, or in place of one why it is left out.
 
@@ -39,13 +49,15 @@ def draw_run(
     usage is too; and where its gates are not random, what they do to single images: pairs of a
     class near S = 0.6, and images that are right near S = 0.8 and wrong near 0.6. Of several label
     levels the finest is drawn; where there are several operating points, all levels against them.
-    Where operating points are combinations of choices, also what each choice is worth.
+    Where operating points are combinations of choices, also what each choice is worth. Where images
+    choose among candidates, how often each is chosen, and images that do.
 
     Args:
       found: what the evaluator found.
       dataset: the images it was given.
       title: stands above each figure.
       size: of the network's space, if known, see `draw_preferences`.
+      candidates: what images choose among, see `Family.candidates`, as text.
     """
     figures: dict[str, Found] = {}
     if has_levels(found.rows):
@@ -53,6 +65,8 @@ def draw_run(
     found = found.at_finest()
     if all(map(is_combination, found.rows)):
         return figures | _of_combinations(found.rows, title, size)
+    if any(map(chooses, found.rows)):
+        return figures | _of_choices(found, dataset, title, candidates)
     figures["accuracy_against_macs"] = plots.draw_accuracy_against_macs(found.rows, title)
     opened = [o for o in found.opened if o is not None]
     budgets = [row["asked"] for row in found.rows if row["asked"] is not None]
@@ -81,6 +95,23 @@ def _of_combinations(rows: Sequence[Row], title: str, size: int | None) -> dict[
     except UsageError as error:
         found["choices"] = str(error)
     return found
+
+
+def _of_choices(
+    found: Evaluation, dataset: Dataset, title: str, candidates: Sequence[str]
+) -> dict[str, Found]:
+    # The last point leaves the most to choose.
+    at, choice = next(
+        (i, choice) for i, choice in reversed(list(enumerate(found.choice))) if choice is not None
+    )
+    point = f"{title}, {found.rows[at]['subnet']}"
+    return {
+        "accuracy_against_macs": draw_against_candidates(found.rows, found.macs, title),
+        "candidates_chosen": draw_choices(found.rows, candidates, title),
+        "images_of_candidates": draw_examples(
+            dataset, choice[0], found.top1[at], candidates, point
+        ),
+    }
 
 
 def _drawn(title: str, draws: int) -> str:

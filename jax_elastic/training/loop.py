@@ -123,7 +123,10 @@ class _Run:
 
     def _check(self, data: Dataset) -> None:
         """Refuses what does not fit together before anything is done."""
-        data.check_classes(self.experiment.network.classes)
+        network = self.experiment.network
+        data.check_classes(network.classes)
+        learns_choice = len(network.targets) > len(network.classes)
+        data.check_candidates(tuple(map(str, network.candidates)) if learns_choice else ())
         own = list(bytes.fromhex(data.fingerprint))
         if any_of(agree(own) != own):
             raise UsageError(f"the processes do not read the same {data.name}")

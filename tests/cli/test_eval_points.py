@@ -5,7 +5,7 @@ from pathlib import Path
 import families
 import pytest
 
-from jax_elastic.cli.eval_command import points, replaced
+from jax_elastic.cli.eval_command import by_default, points, replaced
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.rows import write_json
 
@@ -27,6 +27,13 @@ def test_points_that_are_named_come_beside_the_sample_and_only_once() -> None:
 
 def test_without_either_the_evaluator_chooses() -> None:
     assert points(NETWORK, [], None) == []
+
+
+@pytest.mark.parametrize("name", ["resizable", "adapt"])
+def test_where_images_choose_the_candidates_come_first_by_themselves(name: str) -> None:
+    network = families.SMALL[name]
+    chosen = [*network.candidates, *network.shown] if name == "adapt" else []
+    assert by_default(network) == chosen
 
 
 def test_a_sample_of_more_points_than_there_are_is_refused() -> None:

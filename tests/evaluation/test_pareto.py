@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jax_elastic.evaluation.pareto import front, on_front
+from jax_elastic.evaluation.pareto import front, on_front, thinned
 
 
 def rows(points, cost="macs_mean"):
@@ -45,3 +45,13 @@ def test_a_row_is_off_the_front_exactly_if_another_is_better_in_one_and_no_worse
 def test_along_a_front_both_rise(points):
     found = [(row["macs_mean"], row["top1"]) for row in front(rows(points))]
     assert all(a == b or (a[0] < b[0] and a[1] < b[1]) for a, b in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize("most", [2, 3, 5, 16, 40])
+@pytest.mark.parametrize("count", [0, 1, 2, 16, 33])
+def test_of_many_so_many_are_kept_in_their_order_with_both_ends(count, most):
+    kept = thinned(list(range(count)), most)
+
+    assert len(set(kept)) == len(kept) == min(count, most)
+    assert kept == sorted(kept)
+    assert kept[:1] + kept[-1:] == list(range(count))[:1] + list(range(count))[-1:]

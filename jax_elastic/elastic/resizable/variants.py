@@ -8,6 +8,7 @@ References:
 from typing import Any
 
 from jax_elastic.elastic.family import TARGET
+from jax_elastic.elastic.resizable.adapt_recipe import choosing
 from jax_elastic.elastic.resizable.resizable import AXIS
 from jax_elastic.subnet import Subnet
 
@@ -19,7 +20,7 @@ SWITCHED = ("aug", "aug_no_banks")
 """Those that are trained for all at first, and then for the fullest alone."""
 ALONE = ("individual", "plain", "no_aug", "cutout", "mixup")
 """Those that are trained for one alone from the start."""
-VARIANTS = (*SHARED, "nas", *SWITCHED, *ALONE)
+VARIANTS = (*SHARED, "nas", "adapt", *SWITCHED, *ALONE)
 """What `vary` knows, the paper's own first."""
 
 SWITCH = 0.6  # of the epochs are over when `SWITCHED` go on with the fullest alone
@@ -39,6 +40,8 @@ def vary(kind: str, network: Values, stages: int, phase: Values, data: Values) -
     - `input_only`: only the image is resized.
     - `nas`: goes on from the weights of `rs`, `config.init_from`, with the one operating point that
       `config.subnet` names; nothing is that point until it is named.
+    - `adapt`: goes on from the weights of `rs`, `config.init_from`, with a learner that chooses a
+      point for each image; it is taught by `config.data.targets`.
     - `aug`: as `rs`, then the fullest alone, in the epochs and at the learning rates of `plain`.
     - `aug_no_banks`: the same with one set of BN layers for all scales.
     - `individual`, `plain`: the fullest operating point alone. Of the one `config.subnet` may be
@@ -54,10 +57,15 @@ def vary(kind: str, network: Values, stages: int, phase: Values, data: Values) -
       data: its group of keys, `image_shape` among them.
     """
     one = kind in ALONE or kind in SWITCHED
+    own = {"family": "resizable", **network, **_NETWORK.get(kind, {})}
+    phases = _phases(kind, phase)
+    if kind == "adapt":
+        own, learning = choosing(own, phase)
+        phases = (learning,)
     return {
-        "network": {"family": "resizable", **network, **_NETWORK.get(kind, {})},
+        "network": own,
         "subnet": str(Subnet(AXIS, (1,) * stages)) if one else "",
-        "phases": _phases(kind, phase),
+        "phases": phases,
         "data": {**data, **_augmentation(kind, data["image_shape"])},
     }
 
