@@ -47,7 +47,8 @@ def whole(data, variables):
 def test_the_numbers_are_those_of_predictions_image_by_image(whole, data, variables):
     found = whole[-1]
     images = normalise(jnp.asarray(data.images[found.ids]), DATA)
-    logits = [p.logits[0] for p in NET.predict(variables, images, POINTS, None)]
+    predict = jax.jit(NET.predict, static_argnums=2)
+    logits = [p.logits[0] for p in predict(variables, images, POINTS, None)]
     labels = data.labels[found.ids, 0]
     own = np.stack([jax.nn.softmax(one)[np.arange(len(labels)), labels] for one in logits], 1)
 
