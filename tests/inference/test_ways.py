@@ -162,7 +162,7 @@ def test_in_bfloat16_it_differs_from_the_masked_forward_by_rounding_alone(way):
     ("name", "dtype"),
     thorough(
         list(itertools.product(CASES, TOLERANCES)),
-        lambda name, dtype: dtype == "float64" or name in (*KINDS, "urnet-trained"),
+        lambda name, dtype: dtype == "float64" or name in KINDS,
     ),
     indirect=["dtype"],
 )
