@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from warm import placed
 
 
 @functools.cache
@@ -28,9 +29,9 @@ def random_variables(chain, dtype="float64"):
     def draw(path, leaf):
         if path[-1].key == "kernel":
             spread = math.sqrt(2 / math.prod(leaf.shape[-4:-1]))
-            return jnp.asarray(rng.normal(scale=spread, size=leaf.shape), dtype)
+            return placed(rng.normal(scale=spread, size=leaf.shape), dtype)
         kept = leaf.dtype if leaf.dtype == jnp.int32 else dtype
-        return jnp.asarray(rng.uniform(0.5, 2, leaf.shape), kept)
+        return placed(rng.uniform(0.5, 2, leaf.shape), kept)
 
     return jax.tree_util.tree_map_with_path(draw, shapes_of(chain))
 

@@ -19,6 +19,11 @@ BACKBONE = ResNet((2, 2, 1), width=8, classes=5)
 SMALL = URNet(BACKBONE)
 
 
+def placed(values, dtype):
+    """Numbers as a jax array, by NumPy: `jnp.asarray` compiles a conversion for each shape."""
+    return jax.device_put(np.asarray(values, dtype))
+
+
 def random_images(size, seed=0):
     """Noise (size, 8, 8, 3), the same numbers in float32 and float64."""
     return np.random.default_rng(seed).normal(size=(size, 8, 8, 3)).astype(np.float32)
@@ -28,9 +33,9 @@ def random_batch(size, seed=0, dtype="float32", classes=(5,)):
     """A batch of noise with random labels, one for each target that a loss reads."""
     labels = np.random.default_rng(seed).integers(classes[0], size=size)
     return {
-        "image": jnp.asarray(random_images(size, seed), dtype),
-        "targets": tuple(jax.nn.one_hot(labels % n, n, dtype=dtype) for n in classes),
-        "mask": jnp.ones(size, dtype),
+        "image": placed(random_images(size, seed), dtype),
+        "targets": tuple(placed(np.eye(n)[labels % n], dtype) for n in classes),
+        "mask": placed(np.ones(size), dtype),
     }
 
 
@@ -69,7 +74,7 @@ def random_weights(network, seed=0):
             none = 0 * noise
             parts = {"scale": 1 + 0.1 * noise, "bias": 0.1 * noise, "var": 1 + none}
             values = {**parts, "mean": none, "count": none}[kind]
-        return jnp.asarray(values, leaf.dtype)
+        return placed(values, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, shapes_of(network))
 
@@ -120,13 +125,13 @@ def with_gate_logits(network, variables, logits):
         where = ... if site.index is None else site.index
         gate["logit"]["kernel"][where] = 0
         gate["logit"]["bias"][where] = logit
-    return {"params": jax.tree.map(jnp.asarray, params), "stats": variables["stats"]}
+    return {"params": jax.tree.map(jax.device_put, params), "stats": variables["stats"]}
 
 
 def cast(variables, dtype):
     """The same variables as `dtype`, which are those of a network of that dtype; counts stay."""
 
     def of(leaf):
-        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        return placed(leaf, dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
     return jax.tree.map(of, variables)

@@ -84,7 +84,8 @@ def test_the_loop_trains_the_same_network_in_every_form_in_float64(sliced, tmp_p
     "form,network,phases",
     [
         ("host", Toy(), (PHASE, SECOND)),
-        ("auto", Toy(), (PHASE, SECOND)),
+        # The toy that test_loop.py interrupts goes by it, too.
+        pytest.param("auto", Toy(), (PHASE, SECOND), marks=pytest.mark.slow),
         ("staged", RESIZABLE, (dataclasses.replace(PHASE, objective="independent"),)),
     ],
     ids=["host", "auto", "staged"],

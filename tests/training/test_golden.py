@@ -6,8 +6,8 @@ share most of that road with their families: of them draws, forward and backward
 
 import jax
 import numpy as np
-import optax
 import pytest
+from thorough import thorough
 from warm import random_batch, random_weights
 
 from jax_elastic import rng
@@ -54,6 +54,13 @@ URNET = {
 }
 
 
+def norm(tree):
+    """The norm of all numbers, by NumPy: eager operations are compiled for each shape."""
+    return float(
+        np.sqrt(sum(np.square(leaf).sum() for leaf in jax.tree.leaves(jax.device_get(tree))))
+    )
+
+
 def first_step(network, objective, workdir):
     """The metric row of the first step, with the norms of its gradient and of its statistics."""
     phase = Phase("only", 1e-9, objective, 0.1, batch_size=BATCH, momentum=0.9)
@@ -62,16 +69,19 @@ def first_step(network, objective, workdir):
     (row,) = MetricsFile(workdir / "metrics.jsonl").rows()
     # After one step the trace of momentum is the gradient.
     gradient, _ = state.opt_state
-    row["gradient"] = float(optax.tree.norm(gradient.trace))
+    row["gradient"] = norm(gradient.trace)
     means = [leaf for path, leaf in jax.tree.leaves_with_path(state.stats) if "mean" in str(path)]
-    row["means"] = float(optax.tree.norm(means))
+    row["means"] = norm(means)
     return row
 
 
 @pytest.mark.parametrize(
     "network,objective,pinned",
-    [(Plain(BACKBONE), "base", PLAIN), (URNet(BACKBONE, p=0.5), "gated", URNET)],
-    ids=["plain", "urnet"],
+    [
+        # What it has, the other has too.
+        pytest.param(Plain(BACKBONE), "base", PLAIN, id="plain", marks=pytest.mark.slow),
+        pytest.param(URNet(BACKBONE, p=0.5), "gated", URNET, id="urnet"),
+    ],
 )
 def test_the_first_step_of_a_seed_has_not_changed(network, objective, pinned, tmp_path):
     row = first_step(network, objective, tmp_path)
@@ -201,12 +211,13 @@ def first_gradient(network, objective):
     return {
         "loss": float(value),
         **{name: float(total / count) for name, (total, count) in aux.sums.items()},
-        "gradient": float(optax.tree.norm(gradient)),
-        "means": float(optax.tree.norm(means)),
+        "gradient": norm(gradient),
+        "means": norm(means),
     }
 
 
-@pytest.mark.parametrize("name", VARIANTS)
+# `isresnext` has the increments and the sum over draws of `iresnext`.
+@pytest.mark.parametrize("name", thorough(VARIANTS, lambda name: name != "iresnext"))
 def test_the_first_gradient_of_a_variant_has_not_changed(name):
     found, pinned = first_gradient(*VARIANTS[name]), PINNED[name]
     values = {key: found[key] for key in pinned}

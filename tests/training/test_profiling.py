@@ -5,6 +5,7 @@ import json
 
 import jax
 import pytest
+from thorough import thorough
 from toy import Toy
 
 from jax_elastic.data.datasets import DataConfig, load
@@ -46,11 +47,14 @@ def whole(tmp_path_factory):
 
 @pytest.mark.parametrize(
     "steps,dispatches",
-    [
-        ("0:2", [0]),
-        ("3:9", [3, 4, 6, 8]),  # over a phase's end; also a dispatch ends at each 4th step
-        ("11:99", [11]),  # longer than the run
-    ],
+    thorough(
+        [
+            ("0:2", [0]),
+            ("3:9", [3, 4, 6, 8]),  # over a phase's end; also a dispatch ends at each 4th step
+            ("11:99", [11]),  # longer than the run
+        ],
+        lambda steps, dispatches: steps == "3:9",
+    ),
 )
 def test_the_steps_that_were_asked_for_are_traced_and_no_bit_changes(
     whole, tmp_path, steps, dispatches

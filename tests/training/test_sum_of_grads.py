@@ -60,12 +60,15 @@ def in_float64(name, objective, seed):
     return network, cast(variables, "float64"), batch, draws
 
 
-def in_form(form, network, variables, batch, draws, objective, bn, pattern):
-    """((loss, aux), gradients) of one form."""
-    trainable, frozen = partition(variables["params"], pattern)
+@functools.cache
+def program(form, network, objective, bn, pattern):
+    """The jitted (variables, batch, draws) -> ((loss, aux), gradients) of one form."""
     loss_of, computed = loss_in(network, form)
 
-    def run(draws):
+    @jax.jit
+    def run(variables, batch, draws):
+        trainable, frozen = partition(variables["params"], pattern)
+
         def loss(params, draw, slot):
             both = {"params": merge(params, frozen), "stats": variables["stats"]}
             key = jax.random.fold_in(jax.random.key(0), slot)
@@ -73,12 +76,18 @@ def in_form(form, network, variables, batch, draws, objective, bn, pattern):
 
         return sum_of_grads(loss, trainable, draws, computed, network.subnets)
 
-    return jax.jit(run)(given(draws, form, network.subnets))
+    return run
+
+
+def in_form(form, network, variables, batch, draws, objective, bn, pattern):
+    """((loss, aux), gradients) of one form."""
+    run = program(form, network, objective, bn, pattern)
+    return run(variables, batch, given(draws, form, network.subnets))
 
 
 @functools.cache
 def case_and_sliced(name, objective, bn, pattern):
-    """A case in float64, and what its sliced form gives; compiled once for all other forms."""
+    """A case in float64, and what its sliced form gives; for all other forms."""
     case = *in_float64(name, objective, seed=3), objective, bn, pattern
     return case, in_form("sliced", *case)
 
