@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from jax_elastic.backbones.isresnext import ISResNeXt as Architecture
 from jax_elastic.backbones.resnext import ResNeXt
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.family import Family

@@ -27,7 +27,7 @@ from jax_elastic.backbones.resnext import ResNeXt
 from jax_elastic.cli.flags import parse
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.anytime.one_pass import Answers

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from ml_collections import ConfigDict
 
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.resizable.variants import Values, finetuned, switched
 from jax_elastic.subnet import Subnet

@@ -32,7 +32,7 @@ from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli.flags import parse
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.elastic.family import BY_HOST, Form
 from jax_elastic.elastic.resizable import recipe
 from jax_elastic.elastic.resizable.resizable import Resizable

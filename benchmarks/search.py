@@ -24,7 +24,8 @@ from jax_elastic.backbones.mobilenet_v1 import MobileNetV1
 from jax_elastic.cli.flags import parse
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.evaluation.rows import Row, write_json
 from jax_elastic.evaluation.tables import Column, format_count, format_share, format_table

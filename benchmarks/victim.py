@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.family import Variables
 from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.training.checkpoint import leaves_by_path, tree_hash

@@ -14,7 +14,7 @@ from jax.typing import DTypeLike
 from jax_elastic import rng
 from jax_elastic.data.colours import jitter
 from jax_elastic.data.crops import random_crop, random_resized_crop
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 
 Array = jax.Array
 Batch = dict[str, Array | tuple[Array, ...]]

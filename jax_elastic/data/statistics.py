@@ -5,7 +5,8 @@ import shlex
 import numpy as np
 import numpy.typing as npt
 
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 
 
 def mean_and_std(

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, cast
 
+from jax_elastic.elastic.abilities import WithBanks
 from jax_elastic.elastic.doors import check_statistics
-from jax_elastic.elastic.family import Family, Variables, WithBanks
+from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.elastic.reads import unestimated
 from jax_elastic.errors import UsageError
 from jax_elastic.layers.banks import bn_layers, fill_bank

@@ -13,7 +13,8 @@ import numpy.typing as npt
 
 from jax_elastic import rng
 from jax_elastic.data.augment import normalise
-from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.family import Array, Family, Prediction
 from jax_elastic.inference.engine import Engine
 from jax_elastic.inference.ways import SkippingWay

@@ -12,7 +12,8 @@ import jax
 import numpy as np
 import numpy.typing as npt
 
-from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.elastic.points import couples, gated_codes
 from jax_elastic.errors import UsageError

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from jax_elastic import rng
 from jax_elastic.data.augment import normalise
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.images import ImageFile
 from jax_elastic.elastic.family import Family
 from jax_elastic.errors import UsageError

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, Sharding
 
 from jax_elastic import rng
 from jax_elastic.data.augment import normalise
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.elastic.doors import check_budget, check_images, naming_channels
 from jax_elastic.elastic.family import Array, Family, PyTree, Variables
 from jax_elastic.elastic.reads import statistics_read, unestimated

@@ -13,7 +13,8 @@ from scipy.special import softmax
 
 from jax_elastic import rng
 from jax_elastic.data.augment import normalise
-from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.order import padded_batches
 from jax_elastic.data.targets import Targets
 from jax_elastic.elastic.doors import check_statistics

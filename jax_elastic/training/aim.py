@@ -1,6 +1,7 @@
 """The one operating point that a run is for: `config.subnet`, and what its network says of it."""
 
-from jax_elastic.elastic.family import Family, Targeted
+from jax_elastic.elastic.abilities import Targeted
+from jax_elastic.elastic.family import Family
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
 

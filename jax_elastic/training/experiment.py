@@ -6,8 +6,9 @@ from typing import Any
 
 import jax
 
-from jax_elastic.data.datasets import DataConfig
-from jax_elastic.elastic.family import TARGET, Family, Form, Targeted
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.elastic.abilities import TARGET, Targeted
+from jax_elastic.elastic.family import Family, Form
 from jax_elastic.elastic.registry import FAMILIES, family_name
 from jax_elastic.errors import UsageError
 from jax_elastic.training.aim import agreed

@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 
-from jax_elastic.elastic.family import Family, Form, Switching, When
+from jax_elastic.elastic.abilities import Switching
+from jax_elastic.elastic.family import Family, Form, When
 from jax_elastic.training.phases import Phase
 
 FormChoice = Literal["auto", Form]

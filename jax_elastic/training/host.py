@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.elastic.family import Array, Batch, Draw
 from jax_elastic.training.mesh import replicated, sharded
 from jax_elastic.training.state import TrainState

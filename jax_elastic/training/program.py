@@ -6,7 +6,8 @@ from typing import cast
 import jax
 from jax.sharding import Mesh
 
-from jax_elastic.elastic.family import BY_HOST, Form, StagedFamily
+from jax_elastic.elastic.abilities import StagedFamily
+from jax_elastic.elastic.family import BY_HOST, Form
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.feed import programs_of
 from jax_elastic.training.host import HostChunk

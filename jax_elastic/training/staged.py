@@ -17,16 +17,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jax_elastic import rng
-from jax_elastic.elastic.family import (
-    Array,
-    Aux,
-    Batch,
-    Carry,
-    PyTree,
-    Segment,
-    StagedFamily,
-    TrainCode,
-)
+from jax_elastic.elastic.abilities import StagedFamily
+from jax_elastic.elastic.family import Array, Aux, Batch, Carry, PyTree, Segment, TrainCode
 from jax_elastic.elastic.segments import first_carry
 from jax_elastic.layers.norm import complete_moments
 from jax_elastic.subnet import Subnet

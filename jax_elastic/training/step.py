@@ -12,8 +12,9 @@ from jax.sharding import Mesh
 
 from jax_elastic import rng
 from jax_elastic.data.augment import make_batch
-from jax_elastic.data.datasets import DataConfig
-from jax_elastic.elastic.family import Array, Aux, Batch, Draw, Family, Form, Switching
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.elastic.abilities import Switching
+from jax_elastic.elastic.family import Array, Aux, Batch, Draw, Family, Form
 from jax_elastic.training.accumulate import accumulate
 from jax_elastic.training.ema import moving_average
 from jax_elastic.training.mesh import replicated, sharded

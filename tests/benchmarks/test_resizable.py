@@ -13,7 +13,8 @@ from benchmarks.resizable import ALL, EXPERIMENTS, MEAN, POINTS
 from benchmarks.resizable_arms import RESIZABLE, SHOWN, TRAININGS
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli.flags import read_config
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.doors import check_statistics
 from jax_elastic.elastic.family import When
 from jax_elastic.elastic.resizable.resizable import Resizable

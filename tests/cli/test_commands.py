@@ -11,7 +11,8 @@ from tiny_run import DIGITS, TINY
 import jax_elastic
 from jax_elastic.cli import run
 from jax_elastic.data.augment import normalise
-from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.evaluation.rows import write_json
 

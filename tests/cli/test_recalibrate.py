@@ -17,7 +17,7 @@ from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli import run
 from jax_elastic.cli.recalibrate_command import name_of
 from jax_elastic.cli.recalibrated import cautions, facts, own_points
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.data.order import batch_ids
 from jax_elastic.elastic.resizable.resizable import Resizable

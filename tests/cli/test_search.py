@@ -9,7 +9,7 @@ import jax_elastic
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli import run
 from jax_elastic.cli.search_command import describe_answer, next_commands
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.evaluation.evaluate import Evaluator

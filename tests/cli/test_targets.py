@@ -10,7 +10,8 @@ from left_run import leave_run
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli import run
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.data.targets import read_targets
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.evaluation.rows import write_json

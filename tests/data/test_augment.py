@@ -10,7 +10,7 @@ import scipy.stats
 from jax_elastic.data.augment import cutout, make_batch, mixup, normalise, random_flip
 from jax_elastic.data.colours import jitter
 from jax_elastic.data.crops import random_crop, random_resized_crop
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 
 CONFIG = DataConfig(image_shape=(6, 6, 2), pad=2, flip=True, mean=(0.3, 0.4), std=(0.2, 0.25))
 LIGHT = (0.4, 0.0, 0.4, 0.0)

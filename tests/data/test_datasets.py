@@ -11,7 +11,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jax_elastic.data import catalogue, datasets
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.data.digits import Digits
 from jax_elastic.data.groups import IMAGENET, INCEPTION
 from jax_elastic.errors import UsageError

@@ -5,7 +5,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from jax_elastic.data import digits_hard
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.data.digits import to_pixels
 from jax_elastic.data.digits_hard import hard_image, in_train
 

@@ -10,7 +10,8 @@ from PIL import Image
 from tiny_cifar import COARSE, FINE, archive, originals, put
 
 from jax_elastic.data import catalogue
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.errors import UsageError
 
 NAMES = ("cifar10", "cifar100")

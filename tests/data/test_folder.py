@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from jax_elastic.data import datasets
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.errors import UsageError
 
 GREY = Image.new("L", (4, 4), 100)

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.data.statistics import describe, mean_and_std
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from jax_elastic.data import datasets
 from jax_elastic.data.augment import make_batch
-from jax_elastic.data.datasets import DataConfig, Dataset, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset, load
 from jax_elastic.data.targets import Targets, read_targets
 from jax_elastic.errors import UsageError
 

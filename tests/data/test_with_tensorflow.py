@@ -17,7 +17,8 @@ import tensorflow_datasets as tfds
 from tiny_cifar import IMAGES, put
 
 from jax_elastic.data import catalogue
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.data.digits import Digits
 from jax_elastic.data.digits_hard import DigitsHard
 from jax_elastic.errors import UsageError

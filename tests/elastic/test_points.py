@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from warm import BACKBONE, SMALL, cast, random_images, warmed
 
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.points import all_blocks, couples, highest, own_budget, passing
 from jax_elastic.elastic.segments import first_carry

@@ -9,7 +9,8 @@ import pytest
 from toy import Toy
 from warm import BACKBONE, SMALL, shapes_of, warmed
 
-from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.family import Prediction
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.urnet.random_drop import RandomDrop, keep_logits, uniforms_of

@@ -11,7 +11,8 @@ from toy import WIDTH, Toy
 from warm import SMALL, warmed, with_gate_logits
 
 from jax_elastic.data.augment import normalise
-from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel

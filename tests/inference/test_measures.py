@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from warm import random_weights
 
-from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.evaluate import Evaluator

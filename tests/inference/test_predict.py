@@ -9,7 +9,7 @@ from toy import Toy
 from warm import random_images, warmed
 
 from jax_elastic.data.augment import normalise
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.images import ImageFile
 from jax_elastic.elastic.family import Prediction
 from jax_elastic.errors import UsageError

@@ -11,7 +11,7 @@ import pytest
 import warm
 
 from jax_elastic.data.augment import normalise
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.elastic.doors import check_statistics
 from jax_elastic.elastic.reads import statistics_read, unestimated, without_others
 from jax_elastic.errors import UsageError

@@ -9,7 +9,8 @@ from families import SMALL
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.augment import normalise
-from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.targets import Targets
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.errors import UsageError

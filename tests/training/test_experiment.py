@@ -8,7 +8,7 @@ import pytest
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.backbones.resnext import ResNeXt
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.family import TRACED_FORMS
 from jax_elastic.elastic.plain import Plain

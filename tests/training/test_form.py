@@ -9,7 +9,8 @@ from warm import SMALL
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.backbones.resnext import ResNeXt
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.errors import UsageError

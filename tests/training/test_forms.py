@@ -12,7 +12,8 @@ from toy import Toy
 from warm import some_draws
 
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.training import loop
 from jax_elastic.training.checkpoint import tree_hash

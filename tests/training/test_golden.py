@@ -15,7 +15,7 @@ from jax_elastic.backbones.isresnext import ISResNeXt as ISArchitecture
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.backbones.resnext import ResNeXt
 from jax_elastic.backbones.shallow import ShallowResNeXt
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.elastic.anytime.exits import Exits
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.anytime.isresnext import ISResNeXt

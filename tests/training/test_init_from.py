@@ -10,7 +10,8 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.registry import FAMILIES
 from jax_elastic.errors import UsageError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from toy import Toy
 
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.training import loop
 from jax_elastic.training.clock import Clock
 from jax_elastic.training.experiment import Experiment, Runtime

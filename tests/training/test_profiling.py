@@ -8,7 +8,8 @@ import pytest
 from thorough import thorough
 from toy import Toy
 
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.errors import UsageError
 from jax_elastic.training.checkpoint import tree_hash
 from jax_elastic.training.experiment import Experiment, Runtime

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from toy import CLASSES, WIDTH, Toy
 
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.family import When
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel

@@ -11,7 +11,7 @@ import pytest
 
 from jax_elastic import rng
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.data.datasets import DataConfig
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
 from jax_elastic.elastic.urnet.soft import SoftDrop
 from jax_elastic.elastic.urnet.urnet import URNet

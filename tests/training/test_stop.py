@@ -14,7 +14,8 @@ from toy import Toy
 
 from jax_elastic.cli import run as run_command
 from jax_elastic.cli import train_command
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.training.checkpoint import Checkpoints, tree_hash
 from jax_elastic.training.experiment import Experiment, Runtime
 from jax_elastic.training.log import NonFiniteLossError

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.data.targets import Targets
 from jax_elastic.elastic.resizable.adapt import Adapt
 from jax_elastic.elastic.resizable.resizable import Resizable

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import strategies as st
 
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.data.datasets import DataConfig, load
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.evaluate import Evaluator

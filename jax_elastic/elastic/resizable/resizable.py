@@ -12,9 +12,9 @@ import numpy as np
 from jax_elastic.backbones.chains import AnyChain
 from jax_elastic.backbones.parts import Chain
 from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.elastic.abilities import TARGET
 from jax_elastic.elastic.family import (
     STATIC_FORMS,
-    TARGET,
     TRACED_FORMS,
     Array,
     Aux,

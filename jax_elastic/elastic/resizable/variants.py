@@ -7,7 +7,7 @@ References:
 
 from typing import Any
 
-from jax_elastic.elastic.family import TARGET
+from jax_elastic.elastic.abilities import TARGET
 from jax_elastic.elastic.resizable.adapt_recipe import choosing
 from jax_elastic.elastic.resizable.resizable import AXIS
 from jax_elastic.subnet import Subnet

@@ -9,7 +9,8 @@ import pytest
 import warm
 
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.data.datasets import DataConfig, Dataset
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.family import Prediction
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.errors import UsageError
