@@ -96,8 +96,10 @@ def stack_runs(
     for (code, role, _), group in itertools.groupby(taken, key=kind):
         arrays = [own for _, own in group]
         runs.append(Run(code, role, len(arrays)))
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)
-        owns.append(stacked if len(arrays) > 1 else arrays[0])
+        alone = len(arrays) == 1
+        owns.append(
+            arrays[0] if alone else jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)
+        )
     return tuple(runs), tuple(owns)
 
 
