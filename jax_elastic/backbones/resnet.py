@@ -187,6 +187,10 @@ class ResNet(Chained):
                 found.append(Part(path, Stage(size - alone, 1, False, block), i + 1, ("blocks",)))
         return (*found, Part(("head",), self.make_head(), len(self.stage_sizes)))
 
+    def resnet8(self) -> "ResNet":
+        """A small network beside this one: three basic blocks, as wide, for the same images."""
+        return dataclasses.replace(self, stage_sizes=(1, 1, 1), block="basic")
+
     def reference(self) -> "ResNet":
         """The same architecture with the convolutions whose MACs are counted."""
         return dataclasses.replace(self, conv="native")
@@ -217,13 +221,30 @@ class ResNetModule(nn.Module):
           Logits float (B, classes) of each label level, and what the blocks gave, stacked along
           a leading axis N.
         """
-        net = self.architecture
-        x = net.make_stem(name="stem")(images, bn)
-        outs = []
-        start = 0
-        for i, size in enumerate(net.stage_sizes):
-            own = rows(per_block, start, start + size)
-            x, out = net.make_stage(i, self.kind, name=f"stage{i + 1}")(x, own, bn)
-            outs.append(out)
-            start += size
-        return net.make_head(name="head")(x, bn), join(outs)
+        x = self.architecture.make_stem(name="stem")(images, bn)
+        return after_stem(self.architecture, self.kind, x, bn, per_block)
+
+
+def after_stem(
+    net: ResNet, kind: Callable[..., ResidualBlock], x: Array, bn: BNMode, per_block: PyTree
+) -> tuple[tuple[Array, ...], PyTree]:
+    """Stages and head, for the compact method of a module whose children they become.
+
+    Args:
+      net: the architecture.
+      kind: makes its blocks.
+      x: what the stem gave, (B, H, W, width).
+      bn: `batch` or `running` statistics.
+      per_block: see `ResNetModule`.
+
+    Returns:
+      See `ResNetModule`.
+    """
+    outs = []
+    start = 0
+    for i, size in enumerate(net.stage_sizes):
+        own = rows(per_block, start, start + size)
+        x, out = net.make_stage(i, kind, name=f"stage{i + 1}")(x, own, bn)
+        outs.append(out)
+        start += size
+    return net.make_head(name="head")(x, bn), join(outs)

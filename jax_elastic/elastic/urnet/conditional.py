@@ -10,7 +10,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BasicBlock, BlockKind, Bottleneck
-from jax_elastic.elastic.budgeted import Asked, Budgeted, GatedForward
+from jax_elastic.elastic.budgeted import Asked, Budgeted
+from jax_elastic.elastic.dropping import GatedForward
 from jax_elastic.elastic.family import Array, BNMode, Carry, Code, PyTree, Segment, Variables
 from jax_elastic.elastic.gated import GatedBlock, GatedBlockCode
 from jax_elastic.elastic.segments import Take

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BLOCKS
 from jax_elastic.backbones.resnet import ResNet
-from jax_elastic.elastic.budgeted import Asked, GatedForward
+from jax_elastic.elastic.budgeted import Asked
+from jax_elastic.elastic.dropping import GatedForward
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
+from jax_elastic.elastic.planned import Planned
 from jax_elastic.elastic.segments import Take
 from jax_elastic.elastic.static import DType
-from jax_elastic.elastic.urnet.planned import Planned
 from jax_elastic.elastic.urnet.sampled import Sampled
 from jax_elastic.errors import UsageError
 from jax_elastic.gates import sigmoid_or_step
@@ -70,8 +71,8 @@ class PolicyCode:
 class External(Planned, Sampled):
     """A ResNet whose gates a policy network sets before the first block.
 
-    From the outside in: `Budgeted` has loss and prediction, this class the forward of the gates,
-    `Planned` that of the network under a plan, `Plain` the rest.
+    From the outside in: `Dropping` has the prediction, `Budgeted` the loss, this class the forward
+    of the gates, `Planned` that of the network under a plan, `Plain` the rest.
 
     In phases of objective `policy` the policy's BN takes the batch even where the network's
     statistics are frozen, because it starts from nothing; in those of `gated` it follows the phase.
@@ -95,8 +96,7 @@ class External(Planned, Sampled):
     @property
     def policy(self) -> Policy:
         """The policy network: as wide as the network's stem, as ResNet-8 is beside ResNet-110."""
-        body = dataclasses.replace(self.backbone, stage_sizes=(1, 1, 1), block="basic")
-        return Policy(body, self.hidden, self.backbone.num_blocks)
+        return Policy(self.backbone.resnet8(), self.hidden, self.backbone.num_blocks)
 
     def _init(self, key: Array, images: Array) -> Any:
         body_key, policy_key = jax.random.split(key)

@@ -5,10 +5,11 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jax_elastic.elastic.budgeted import Asked, GatedForward
+from jax_elastic.elastic.budgeted import Asked, Budgeted
+from jax_elastic.elastic.dropping import GatedForward
 from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree, Segment, Variables
+from jax_elastic.elastic.planned import Planned
 from jax_elastic.elastic.segments import take_nothing
-from jax_elastic.elastic.urnet.planned import Planned
 
 
 def uniforms_of(keys: Array, blocks: int) -> Array:
@@ -49,7 +50,7 @@ class RandomPlanCode:
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomDrop(Planned):
+class RandomDrop(Planned, Budgeted):
     """A plain ResNet whose blocks are dropped at random, per image and block (URNet table 1).
 
     Trained in a phase of objective `gated` it is the paper's "rand train/val", without one its

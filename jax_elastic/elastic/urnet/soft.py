@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_elastic.backbones.blocks import BasicBlock, BlockKind, Bottleneck
-from jax_elastic.elastic.budgeted import Asked, GatedForward
+from jax_elastic.elastic.budgeted import Asked
+from jax_elastic.elastic.dropping import GatedForward
 from jax_elastic.elastic.family import (
     Array,
     BNMode,

@@ -3,15 +3,18 @@
 import abc
 import dataclasses
 
-from jax_elastic.elastic.budgeted import Budgeted, GatedForward
+from jax_elastic.elastic.dropping import Dropping, GatedForward
 from jax_elastic.elastic.family import Array, BNMode, Segment, Variables
 from jax_elastic.elastic.gated import PLANNED_BLOCKS, PlannedBlockCode, TakePlanned
 from jax_elastic.elastic.segments import Take
 
 
 @dataclasses.dataclass(frozen=True)
-class Planned(Budgeted, abc.ABC):
-    """A ResNet under a plan; its own variables are those of the plain network."""
+class Planned(Dropping, abc.ABC):
+    """A ResNet under a plan for its first N blocks; those after them always run.
+
+    Beside what decides, its variables are those of the plain network.
+    """
 
     @abc.abstractmethod
     def plan_segment(self) -> Segment:
@@ -25,12 +28,14 @@ class Planned(Budgeted, abc.ABC):
         logits, _, moments = self.forward(module, variables, images, bn, gates)
         return GatedForward(logits, gates, opened, moments)
 
-    def plan(self) -> tuple[Segment, ...]:
-        """See `Budgeted`."""
-        return (self.plan_segment(),)
+    def before_blocks(self, stem: Segment) -> tuple[Segment, ...]:
+        """The plan, from the image, and the stem."""
+        return (self.plan_segment(), stem)
 
     def block_segment(self, n: int) -> Segment:
-        """See `Plain`; every block is gated by its column of the plan."""
+        """See `Plain`; a block is gated by its column of the plan, if there is one."""
+        if n >= self.num_gates:
+            return super().block_segment(n)
         site = self.backbone.sites()[n]
         kind = PLANNED_BLOCKS[self.backbone.block]
         code = PlannedBlockCode(self.backbone.make_block_of(kind, site))
