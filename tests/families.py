@@ -20,6 +20,7 @@ from jax_elastic.elastic.anytime.one_pass import ALL_EXITS
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.resizable.adapt import Adapt
 from jax_elastic.elastic.resizable.resizable import Resizable
+from jax_elastic.elastic.sgad.sgad import SGAD
 from jax_elastic.elastic.urnet.external import External
 from jax_elastic.elastic.urnet.fixed import URNetFixed
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
@@ -43,6 +44,7 @@ SMALL = {
     "resizable": RESIZABLE,
     # The fullest of the base is no candidate.
     "adapt": Adapt(RESIZABLE, "resolution:0.5,0.5;resolution:1,0.5", width=8),
+    "sgad": SGAD(warm.BACKBONE),
 }
 # A chain of depthwise convolutions. Bottlenecks have projections, whose statistics a closed block
 # still reads; and one family that the package has never seen.

@@ -14,8 +14,13 @@ def leave_run(workdir, experiment, *points):
     """Fills a workdir; the banks of these operating points count as updated once."""
     network = experiment.network
     fresh = warm.random_weights(network, 1)
-    kernel = fresh["params"]["stem"]["conv"]["kernel"]
-    fresh["params"]["stem"]["conv"]["kernel"] = kernel[:, :, :1]  # digits are grey
+
+    def grey(path, leaf):
+        """Digits have one channel."""
+        names = jax.tree_util.keystr(path, simple=True, separator="/")
+        return leaf[:, :, :1] if names.endswith("stem/conv/kernel") else leaf
+
+    fresh["params"] = jax.tree_util.tree_map_with_path(grey, fresh["params"])
 
     def trained(mask, leaf):
         counts = jnp.issubdtype(leaf.dtype, jnp.integer)

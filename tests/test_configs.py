@@ -34,6 +34,7 @@ RESIZABLE = (
 )
 RESIZED = ("resnet50", "mobilenet_v1", "mobilenet_v2", "shufflenet_v2", "resizablenet")
 OWN_OR_SHARED = ("own_bn", "shared_bn")
+ABLATIONS = ("concave", "convex", "linear", "constant", "no_sgnet", "no_noise")
 # Of each file products of words; several where not all words go together.
 WORDS = {
     "anytime_digits": [
@@ -57,6 +58,9 @@ WORDS = {
     "resizable_imagenet": [[RESIZED, RESIZABLE], [("resizablenet",), ("no_aug",)]],
     "resnet_cifar10": [[("32", "20", "56", "110"), ("he2016", "anytime")]],
     "resnext_cifar10": [[("29", "65")]],
+    "sgad_cifar10": [[("32", "110"), ("mf", "lf"), ABLATIONS]],
+    "sgad_cifar100": [[("32", "110"), ("mf", "lf")]],
+    "sgad_digits": [[("digits", "hard"), ("mf", "lf"), ABLATIONS]],
     "urnet_digits": [[("digits", "hard"), KINDS]],
     "urnet_cifar10": [[("110", "32"), KINDS]],
     "urnet_cifar100": [[("32",), KINDS]],
@@ -240,3 +244,37 @@ def test_a_flag_cannot_change_the_kind_of_a_group_and_says_what_can(variant: str
 
     with pytest.raises(UsageError, match=r"backbone.kind cannot .* name the variant that has it"):
         read_config([f"--config=configs/resizable_cifar10.py:{variant}", flag], "")
+
+
+def sgad(config: str) -> Experiment:
+    """The experiment of ``configs/sgad_FILE.py:WORDS``."""
+    return read_config([f"--config=configs/sgad_{config}"], "")[0]
+
+
+def test_sgad_is_trained_from_scratch_and_finetuned_as_the_paper_says() -> None:
+    from_scratch, finetuned = (sgad(f"cifar10.py:110,{use}") for use in ("mf", "lf"))
+
+    assert from_scratch.network.num_gates == 53  # type: ignore[attr-defined]
+    (scratch,), (finetune,) = from_scratch.phases, finetuned.phases
+    assert (scratch.epochs, scratch.batch_size, scratch.learning_rate) == (220, 128, 0.1)
+    assert (scratch.milestones, scratch.weight_decay) == ((128, 160, 192), 1e-4)
+    assert (finetune.epochs, finetune.learning_rate, finetune.finetune) == (100, 0.01, True)
+    with pytest.raises(UsageError, match="phase 'finetune' finetunes, and there are no weights"):
+        finetuned.check_complete()
+
+
+@pytest.mark.parametrize(
+    "config,mf,lf",
+    [
+        ("cifar10.py:32", 0.16, 0.6),
+        ("cifar10.py:110", 0.15, 0.8),
+        ("cifar100.py:32", 0.3, 0.38),
+        ("cifar100.py:110", 0.07, 0.27),
+    ],
+)
+def test_a_network_that_is_finetuned_differs_in_what_it_is_expected_to_drop(config, mf, lf) -> None:
+    first, second = (sgad(f"{config},{use}") for use in ("mf", "lf"))
+
+    assert first.network.p_max == mf  # type: ignore[attr-defined]
+    assert second.network == dataclasses.replace(first.network, p_max=lf)  # type: ignore[type-var]
+    assert second.data == first.data

@@ -9,6 +9,7 @@ from jax_elastic.elastic.family import Family
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.resizable.adapt import Adapt
 from jax_elastic.elastic.resizable.resizable import Resizable
+from jax_elastic.elastic.sgad.sgad import SGAD
 from jax_elastic.elastic.urnet.external import External
 from jax_elastic.elastic.urnet.fixed import URNetFixed
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
@@ -28,6 +29,7 @@ FAMILIES: dict[str, Callable[..., Family]] = {
     "exits": Exits,
     "resizable": Resizable,
     "adapt": Adapt,
+    "sgad": SGAD,
 }
 """Family name -> its dataclass."""
 

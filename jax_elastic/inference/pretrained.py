@@ -16,6 +16,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jax_elastic.elastic.family import Family, Variables
+from jax_elastic.elastic.train_only import without_train_only
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.rows import read_json, write_json
 from jax_elastic.files import replace_file
@@ -83,6 +84,8 @@ def write_pretrained(
 ) -> Path:
     """Writes arrays and card of a trained network; the same arrays give the same bytes.
 
+    Parts that only teach a network are left out: `hash` is that of what is written.
+
     Args:
       name: of the two files.
       experiment: what trained it.
@@ -94,13 +97,14 @@ def write_pretrained(
     Returns:
       The path of the arrays.
     """
-    flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(dict(variables), sep="/").items()}
+    served = without_train_only(variables)
+    flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(dict(served), sep="/").items()}
     path = replace_file(folder / f"{name}.npz", _npz(flat))
     card = {
         "name": name,
         **facts,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "hash": tree_hash(variables),
+        "hash": tree_hash(served),
         "config": to_config(experiment),
         "test": list(rows),
     }

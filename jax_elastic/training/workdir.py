@@ -11,6 +11,7 @@ from jax.sharding import SingleDeviceSharding
 
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.family import Family, Variables
+from jax_elastic.elastic.train_only import without_train_only
 from jax_elastic.errors import UsageError, first_few
 from jax_elastic.files import replace_file
 from jax_elastic.training.checkpoint import Checkpoints, Items, Meta, abstract, read_meta
@@ -177,14 +178,14 @@ def load(
 
     Returns:
       The family, its variables on the default device (their moving average where the run kept
-      one), and the experiment they came from.
+      one) without parts that only teach it, and the experiment they came from.
 
     Raises:
       UsageError: no workdir, no whole checkpoint, or one of another network.
     """
     experiment = read_config(Path(workdir))
     variables, _ = load_variables(Path(workdir), experiment, checkpoint)
-    return experiment.network, variables, experiment
+    return experiment.network, without_train_only(variables), experiment
 
 
 def load_variables(

@@ -23,6 +23,7 @@ from jax_elastic.elastic.family import When
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.registry import FAMILIES
 from jax_elastic.elastic.resizable.resizable import Resizable
+from jax_elastic.elastic.sgad.sgad import SGAD
 from jax_elastic.elastic.urnet.external import External
 from jax_elastic.elastic.urnet.fixed import URNetFixed
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
@@ -104,6 +105,7 @@ VARIANTS = {
     "isresnext": (ISResNeXt(ISArchitecture((1, 1), 8, 2, 2, 2)), "anytime"),
     "exits": (Exits(ShallowResNeXt(ResNeXt((1, 1), 8, 2, 2), (1, 2))), "anytime"),
     "resizable": (Resizable(ResNet((1, 2), width=4), (0.5, 1.0), side=8), "fair"),
+    "sgad": (SGAD(BACKBONE), "finetuned"),  # here the noise is there from the first step
 }
 PINNED = {
     "urnet_fixed": {
@@ -183,6 +185,18 @@ PINNED = {
         "top1": 0.140625,
         "gradient": 3.033482,
         "means": 4.783199,
+    },
+    "sgad": {
+        "loss": 3.846295,
+        "ce": 2.580951,
+        "dropped": 0.34375,
+        "expected": 0.04815317,
+        "loss_b": 0.3631157,
+        "loss_s": 3.007426,
+        "sigma": 2,
+        "top1": 0.0625,
+        "gradient": 1.074743,
+        "means": 5.35035,
     },
 }
 

@@ -1,0 +1,39 @@
+"""SGAD on handwritten digits: the blocks of an image are chosen before the first of them runs.
+
+Paper: SGAD (2018), in small; its settings are those of `sgad_cifar10.py`.
+Command: python train.py --config=configs/sgad_digits.py --workdir=runs/sgad
+Hardware: 2 CPU cores. Time: not measured yet; made for 3 minutes.
+Expected: not measured yet.
+
+Variants: `digits` (default) or `hard`, which trains on digits_hard, 300 images amid clutter and
+noise; one of
+  `mf` (default): drops a little, trained from scratch;
+  `lf`: drops more, finetuned from a run of `mf`, --config.init_from=WORKDIR;
+and one of
+  `concave` (default), `convex`, `linear`: how certainty becomes the share of blocks to drop;
+  `constant`: the same share for every image; `no_sgnet`: none; `no_noise`: gates without noise.
+
+What differs from the paper's settings: a ResNet-32 of width 8, and the learning rate falls along a
+cosine.
+"""
+
+from ml_collections import ConfigDict
+
+from jax_elastic.data.groups import DIGITS, HARD
+from jax_elastic.elastic.sgad.recipe import ABLATIONS, FINETUNING, SCRATCH, USES, experiment
+from jax_elastic.training.words import choose
+
+BACKBONE = {"stage_sizes": (5, 5, 5), "width": 8, "classes": 10}
+P_MAX = {"mf": 0.2, "lf": 0.6}
+
+
+def get_config(variant: str = "") -> ConfigDict:
+    """The config of a variant."""
+    data, use, ablation = choose(variant, ("digits", "hard"), USES, tuple(ABLATIONS))
+    hard = data == "hard"
+    # 270 images: small batches, so that as many epochs are enough steps.
+    own = {"batch_size": 32 if hard else 128, "schedule": "cosine", "milestones": ()}
+    scratch = {**SCRATCH, **own, "epochs": 200.0}
+    finetuning = {**FINETUNING, **own, "epochs": 100.0}
+    images = HARD if hard else DIGITS
+    return experiment(use, ablation, BACKBONE, P_MAX, images, scratch, finetuning)
