@@ -23,6 +23,7 @@ from jax_elastic.elastic.sgad.sgad import P_MAX, SGAD, SGNET
 from jax_elastic.elastic.train_only import TRAIN_ONLY, without_train_only
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.inference.engine import build_engine
 from jax_elastic.inference.recalibrate import recalibrate
 from jax_elastic.subnet import FULL, Subnet
 
@@ -254,8 +255,20 @@ def test_statistics_are_estimated_of_what_is_served_alone(variables):
     assert (bare["stats"][BMNET]["bn1"]["mean"] != served["stats"][BMNET]["bn1"]["mean"]).all()
 
 
-def test_points_name_the_blocks_that_can_be_dropped():
-    NETWORK.check(Subnet.parse("blocks:1,0"))
+def test_a_fixed_set_of_the_blocks_that_can_be_dropped_is_what_masking_gives_under_it():
+    fixed, images = Subnet.parse("blocks:1,0"), random_images(4)
+    with jax.enable_x64(False):
+        drawn = warmed(NETWORK, seed=8)
+    with jax.enable_x64(True):
+        network = dataclasses.replace(NETWORK, dtype="float64")
+        variables, wide = cast(drawn, "float64"), jnp.asarray(images, jnp.float64)
+        opened = jnp.tile(jnp.array([True, False]), (4, 1))
+
+        masked = build_engine(network, variables, "masked")(wide, FULL, gates=opened)
+        static = build_engine(network, variables, "static", [fixed])(wide, fixed)
+
+        largest = np.abs(masked.logits[0]).max()
+        np.testing.assert_allclose(static.logits[0], masked.logits[0], atol=1e-10 * largest)
     with pytest.raises(UsageError, match="blocks: takes 2 numbers"):
         NETWORK.check(Subnet.parse("blocks:1,0,1"))
 
