@@ -7,7 +7,7 @@ Expected, on test (seed 0): top-1 99.4 % with 12.4 of the 14 blocks that can be 
 images .5), .97 M MACs of the plain network's 1.07; `hard` 87.0 % with 11.0 blocks (std .1), 2.0 M
 of 2.4. So the plan hardly depends on the image yet: SGNet is soon sure of every training image,
 and then p_max is expected of all of them. `hard,lf` from there: 86.1 % with 10.8 blocks (std .4); a
-hundred epochs at the paper's rate are too few here to come near the .6 that is expected.
+hundred epochs at a rate of .01 are too few here to come near the .6 that is expected.
 
 Variants: `digits` (default) or `hard`, which trains on digits_hard, 300 images amid clutter and
 noise; one of
