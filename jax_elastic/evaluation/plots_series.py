@@ -43,7 +43,7 @@ class Series:
     Attributes:
       name: stands in the legend.
       style: its colour and marker.
-      rows: of one run, or of one method of a paper.
+      rows: of one run, of several that share a name, or of one method of a paper.
       published: whether a paper prints them; they are drawn hollow.
     """
 
@@ -61,10 +61,18 @@ class Series:
     def joined(self) -> bool:
         """Whether a line may lead from one to the next: budgets, or points along one axis.
 
-        Not so points that a paper prints without budgets: what lies between them is not known.
+        So also networks of one point each, whose order is that of their costs. Not so points that
+        a paper prints without budgets: what lies between them is not known.
         """
-        along = self.budgets or (not self.published and axis_of(self.rows) is not None)
+        along = self.budgets or (
+            not self.published and (self._apart or axis_of(self.rows) is not None)
+        )
         return len(self.rows) > 1 and along
+
+    @property
+    def _apart(self) -> bool:
+        """Whether each row is of a workdir of its own."""
+        return len({row.get("workdir") for row in self.rows}) == len(self.rows)
 
     def having(self, key: str) -> "Series":
         """The rows that have a field."""

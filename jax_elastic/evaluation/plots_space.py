@@ -154,7 +154,8 @@ def draw_preferences(rows: Sequence[Row], title: str, size: int | None = None) -
 
 
 def _is_cloud(series: Series) -> bool:
-    return len(series.rows) > 2 and all(map(is_combination, series.rows))
+    """Whether its points are many combinations of one network, in no order."""
+    return len(series.rows) > 2 and not series.joined and all(map(is_combination, series.rows))
 
 
 def _labelled(best: Series, size: float) -> list[tuple[float, float, str]]:

@@ -170,9 +170,18 @@ def test_networks_of_one_name_are_one_curve(runs: Path, capsys: pytest.CaptureFi
     assert compare(runs, "base,large,nested", "--labels=thin,thin,nested", "--json=-") == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [(r["run"], r["macs_mean"]) for r in rows[:2]] == [("thin", 2e6), ("thin", 3e6)]
+    assert [r["workdir"] for r in rows[:2]] == [str(runs / "base"), str(runs / "large")]
 
     assert compare(runs, "base,large", "--labels=thin,thin") == 0
     assert (runs / "out" / "error_against_macs.png").exists()
+
+
+def test_networks_of_one_combination_each_are_a_curve_and_no_front(runs: Path) -> None:
+    for name, macs in (("a", 1e6), ("b", 2e6), ("c", 3e6)):
+        rows = [row(None, subnet=f"cut:{macs / 3e6:g},1", macs_mean=macs)]
+        write_json(runs / name / "eval.json", "eval", rows)
+    assert compare(runs, "a,b,c", "--labels=nas,nas,nas") == 0
+    assert {path.stem for path in (runs / "out").iterdir()} == {FIGURES[0], "error_against_macs"}
 
 
 def write_branches(workdir: Path, *l1: float, step: int = 9) -> None:

@@ -156,6 +156,17 @@ def test_operating_points_of_one_run_share_a_line_only_if_they_are_one_network()
     assert legend(draw_runs_against_macs(several, "toy")) == ["a, full", "a, 1:2"]
 
 
+@pytest.mark.parametrize(("folders", "line"), [("ab", "-"), ("aa", "None")])
+def test_combinations_are_joined_in_order_of_cost_if_each_is_a_network_of_its_own(folders, line):
+    points = zip(folders, ("cut:1,1", "cut:1,.5"), (3e6, 1e6), strict=True)
+    rows = [row("nas", None, subnet=s, macs_mean=m, workdir=w) for w, s, m in points]
+    (drawn,) = [
+        one for one in draw_runs_against_macs(rows, "toy").axes[0].lines if one.get_marker() == "o"
+    ]
+    assert drawn.get_xdata().tolist() == [1, 3]
+    assert drawn.get_linestyle() == line
+
+
 def test_ranged_and_fixed_are_named_and_points_of_one_budget_are_labelled():
     figure = draw_ranged_against_fixed([*ROWS, *RANDOM], "toy")
     assert legend(figure) == ["ranged (ranged)", "fixed (fixed)"]
