@@ -105,8 +105,8 @@ def describe_published(
     return [
         *(lines if series else [f"{name} has none on {data}"]),
         *([f"left out: what {name} has on {', '.join(others)}"] if others else []),
-        "published figures of other methods are drawn only from their own tables; "
-        f"{name} has those of {', '.join(papers)}",
+        f"published figures are those that {name} has of {', '.join(papers)}; "
+        "what other papers print is not there",
     ]
 
 

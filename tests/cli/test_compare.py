@@ -249,7 +249,7 @@ def test_papers_are_drawn_on_their_own_data_and_what_is_left_out_is_said(
     lines = capsys.readouterr().out.splitlines()
     first = next(i for i, line in enumerate(lines) if line == told[0])
     assert lines[first:-1] == told
-    assert lines[-1].endswith("only from their own tables; urnet.json has those of URNet")
+    assert lines[-1].startswith("published figures are those that urnet.json has of URNet; ")
     beside = (runs / "out" / "runs_against_budget.png").read_bytes()
     assert (beside == alone) == (name == "digits")
 

@@ -123,7 +123,7 @@ def test_a_published_row_needs_a_source(tmp_path):
         read_published(tmp_path / "own.json")
 
 
-OWN = "published figures of other methods are drawn only from their own tables; urnet.json has "
+OWN = "published figures are those that urnet.json has of {}; what other papers print is not there"
 PICTURES = ["runs_against_macs", "runs_against_budget", "ranged_against_fixed"]
 
 
@@ -135,7 +135,7 @@ def test_what_is_drawn_of_papers_and_what_not_is_said_of_each_picture():
         "no budget, so a level line without blocks: ResNet-72, ResNet-101",
         "ranged_against_fixed: runs alone",
         "left out: what urnet.json has on cifar10, cifar100",
-        OWN + "those of URNet",
+        OWN.format("URNet"),
     ]
 
 
@@ -178,7 +178,7 @@ def test_each_of_several_papers_is_told_of():
         "runs_against_macs: A (One, table 1); B (Two, table 3); no FLOPs are printed of A",
         "runs_against_budget: A (One, table 1); several points, but no budget, so left out: B; "
         "no blocks are printed of A; no FLOPs are printed of A",
-        OWN + "those of One, Two",
+        OWN.format("One, Two"),
     ]
 
 
@@ -187,5 +187,5 @@ def test_a_file_without_rows_on_a_data_set_says_so():
     assert told == [
         "urnet.json has none on digits",
         "left out: what urnet.json has on cifar10, cifar100, imagenet2012",
-        OWN + "those of URNet",
+        OWN.format("URNet"),
     ]
