@@ -212,7 +212,7 @@ def test_images_are_taught_to_choose_and_choose_from_end_to_end(monkeypatch, tmp
         else:
             network = dataclasses.replace(network, backbone=backbone, side=12)
         phases = tuple(dataclasses.replace(phase, epochs=0.5) for phase in experiment.phases)
-        return dataclasses.replace(experiment, network=network, phases=phases, form="host")
+        return dataclasses.replace(experiment, network=network, phases=phases)
 
     def tabled(workdir, experiment, *rest):
         checkpoint = arms._read_done(workdir)["hash"]
