@@ -155,6 +155,8 @@ class _Run:
 
     def _begin(self, fresh: TrainState) -> TrainState:
         """The state at step 0: fresh, or with the weights of another run."""
+        if caution := self.experiment.caution:
+            self.report(caution)
         if not self.experiment.init_from:
             return fresh
         start = start_from(
