@@ -11,7 +11,7 @@ from left_run import leave_run
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli import run
 from jax_elastic.data.data_config import DataConfig
-from jax_elastic.data.datasets import load
+from jax_elastic.data.datasets import load_to_train
 from jax_elastic.data.targets import read_targets
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.evaluation.rows import write_json
@@ -62,7 +62,7 @@ def test_the_file_names_its_candidates_by_cost_and_has_a_row_for_each_beside_it(
 
 
 def test_training_reads_what_the_command_wrote(made):
-    data = load(DataConfig(targets=str(made)), "train")
+    data = load_to_train(DataConfig(targets=str(made)))
 
     assert len(data) == 40
     assert data.labels[:, 1].tolist() == read_targets(made).targets.tolist()

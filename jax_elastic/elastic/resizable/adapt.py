@@ -48,9 +48,10 @@ class Adapt(Static):
     and that point is the cheapest candidate itself. The operating points of `base` are accepted,
     too, and are the base's alone.
 
-    The base is never trained here: its statistics are used as they are, whatever a phase says, and
-    no gradient reaches it. Its variables stand where they do in a run of the base, the learner's
-    beside them, so that a run can start from one.
+    The base's statistics are used as they are, whatever a phase says, and no gradient reaches it;
+    what keeps weight decay from it is the phase's `trainable`, the learner alone (`adapt_recipe`).
+    Its variables stand where they do in a run of the base, the learner's beside them, so that a run
+    can start from one.
 
     Attributes:
       base: the network; its `dtype` is left alone, for this one's holds for all.

@@ -20,7 +20,11 @@ LEARNING: Values = {
     "bn": "batch",
     "finetune": True,
 }
-"""The one phase: the network itself stays as it was trained."""
+"""The one phase: the network itself stays as it was trained.
+
+No gradient would reach it; `trainable` keeps weight decay from it, too, and lets a run refuse
+`config.init_from` of one that has no such network.
+"""
 
 
 def choosing(network: Values, phase: Values, width: int = 256) -> tuple[Values, Values]:

@@ -79,13 +79,16 @@ def margin(logits: Array, candidate: int) -> Array:
       candidate: from 0.
 
     Returns:
-      (B,), of the dtype of `logits`: >= 0 exactly where it is chosen, see `choose`.
+      (B,), of the dtype of `logits`: >= 0 exactly where it is chosen, see `choose`, also among
+      logits that are not finite.
     """
     others = jnp.delete(logits, candidate, axis=-1, assume_unique_indices=True).max(-1)
     ahead = logits[:, candidate] - others
     # Of two equal ones only the cheaper is chosen, and the gates of both would be at 0.
     behind = jnp.minimum(ahead, -np.finfo(ahead.dtype).tiny)
-    return jnp.where(choose(logits) == candidate, ahead, behind)
+    # What is chosen also runs where the difference is not a number.
+    open_ = jnp.where(ahead >= 0, ahead, 0)
+    return jnp.where(choose(logits) == candidate, open_, behind)
 
 
 def chosen(answers: Sequence[tuple[Array, ...]], choice_logits: Array | None) -> Prediction:

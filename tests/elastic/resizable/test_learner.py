@@ -26,6 +26,17 @@ def test_exactly_the_gate_of_the_chosen_candidate_is_open(logits):
     np.testing.assert_array_equal(gates >= 0, np.arange(3) == choice[:, None])
 
 
+BAD = hnp.arrays(np.float32, (4, 3), elements=st.sampled_from([np.nan, np.inf, -np.inf, 0]))
+
+
+@hypothesis.given(BAD)
+def test_also_where_logits_are_not_finite(logits):
+    # Otherwise an image would have the probe's answer and be counted among another candidate's.
+    choice = np.asarray(choose(logits))
+    gates = np.stack([margin(jnp.asarray(logits), candidate) for candidate in range(3)], 1)
+    np.testing.assert_array_equal(gates >= 0, np.arange(3) == choice[:, None])
+
+
 @pytest.mark.parametrize("candidate", [0, 1, 2])
 def test_a_gate_says_how_far_a_candidate_is_ahead_of_the_best_other_one(candidate):
     logits = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
