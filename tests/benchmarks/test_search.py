@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.search import EVALUATIONS, NETWORK, SEEDS, TABLE, compare
+from benchmarks.search import EVALUATIONS, NETWORK, SEEDS, TABLE, compare, main
 from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.evaluation.rows import read_json
 from jax_elastic.inference.query import choose, within
 from jax_elastic.inference.table import read_table
 
@@ -33,6 +34,23 @@ def test_evolution_finds_at_least_what_chance_finds_at_equal_evaluations():
     for row in compare(ROWS, EVALUATIONS, SEEDS):
         assert row["evolution"] >= row["chance"], row
         assert row["kept"]
+        low, high = row["more_ci95"]
+        assert low <= row["more"] <= high
+        assert row["more"] == pytest.approx(row["evolution_mean"] - row["chance_mean"])
+
+
+def test_the_recorded_comparison_is_that_of_the_recorded_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    main(["--recorded", f"--json={tmp_path / 'rows.json'}"])
+    told, recorded = (
+        read_json(path, "search_benchmark")
+        for path in (tmp_path / "rows.json", "docs/results/search.json")
+    )
+    assert [without_facts(row) for row in told] == [without_facts(row) for row in recorded]
+
+
+def without_facts(row):
+    return {k: v for k, v in row.items() if k not in ("command", "commit", "device", "versions")}
 
 
 @given(st.integers(0, 242), st.integers(0, 242), st.booleans())
