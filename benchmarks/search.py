@@ -86,10 +86,8 @@ COLUMNS = (
     Column("evolution_found", "found it", "{:.0%}".format),
     Column("chance_found", "by chance", "{:.0%}".format),
     Column("no_worse", "no worse", "{:.0%}".format),
-    Column("more", "more", lambda more: f"{100 * more:+.2f}"),
-    Column(
-        "more_ci95", "95 % interval", lambda ends: f"[{100 * ends[0]:+.2f}, {100 * ends[1]:+.2f}]"
-    ),
+    Column("more", "more", lambda more: _points(more)),
+    Column("more_ci95", "95 % interval", lambda ends: f"[{', '.join(map(_points, ends))}]"),
     Column("more_detectable", "detectable", lambda least: f"{100 * least:.2f}"),
     Column("kept", "kept", lambda kept: "yes" if kept else "no"),
 )
@@ -185,6 +183,11 @@ def _best(
 
 def _coords(subnet: str) -> Coords:
     return tuple(int(i) for i in NETWORK.subnets.coords(Subnet.parse(subnet)))
+
+
+def _points(difference: float) -> str:
+    """A difference of shares in percentage points."""
+    return f"{100 * difference:+.2f}"
 
 
 def _report(line: str) -> None:
