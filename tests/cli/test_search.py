@@ -1,5 +1,6 @@
 """`search` from flags to table, picture and answer, on small networks that were trained."""
 
+import dataclasses
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from jax_elastic.cli.search_command import describe_answer, next_commands
 from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.elastic.resizable.resizable import Resizable
+from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.inference.measures import Measures
 from jax_elastic.training.experiment import Experiment
@@ -119,6 +121,33 @@ def test_points_that_are_named_are_timed_on_as_many_images_as_are_wanted(resizab
     assert " ms for batches of 2" in capsys.readouterr().out
 
 
+def test_the_answer_is_one_of_the_points_that_are_named(resizable, table, capsys):
+    argv = [f"--workdir={resizable}", f"--json={table}", "--max_macs=1e9"]
+    assert run(["search", *argv]) == 0
+    rows = rows_of(table.read_text())
+    worst = min(rows, key=lambda row: (row["top1"], -row["macs"]))["subnet"]
+    capsys.readouterr()
+
+    assert run(["search", *argv, f"--subnet={worst}"]) == 0
+
+    title, _, line, _, told, *_ = capsys.readouterr().out.splitlines()
+    assert title.endswith(f": 1 operating point, as named; 4 in {table}")
+    assert line.startswith(worst) and told.startswith(f"best within 1.0 G MACs: {worst}, top-1 ")
+    assert rows_of(table.read_text()) == rows
+
+
+def test_points_that_are_timed_at_another_batch_size_are_timed_anew(resizable, table):
+    argv = [f"--workdir={resizable}", f"--json={table}", f"--subnet={LOW}", "--images=9", "--ms"]
+    assert run(["search", *argv, "--batch_size=2"]) == 0
+    (before,) = rows_of(table.read_text())
+
+    assert run(["search", *argv, "--batch_size=1"]) == 0
+
+    (after,) = rows_of(table.read_text())
+    assert (before["batch_size"], after["batch_size"]) == (2, 1)
+    assert {**after, "ms": 0, "batch_size": 0} == {**before, "ms": 0, "batch_size": 0}
+
+
 def test_budgets_are_points_of_a_network_with_gates(workdir, capsys):
     argv = [f"--workdir={workdir}", "--budgets=0.9,0.3", "--json=-"]
     assert run(["search", *argv]) == 0
@@ -199,13 +228,22 @@ def test_an_answer_tells_all_that_is_known_of_it():
 
 
 def test_a_point_with_a_budget_is_tested_at_it(tmp_path):
-    assert next_commands(answer(), tmp_path) == [
+    assert next_commands(answer(), tmp_path, URNet()) == [
         f"python -m jax_elastic eval --workdir={tmp_path} --subnet=full --budgets=0.6"
     ]
-    assert next_commands(answer(recalibrated_images=64), tmp_path) == [
+    assert next_commands(answer(recalibrated_images=64), tmp_path, URNet()) == [
         f"python -m jax_elastic recalibrate --workdir={tmp_path} --subnet=full --budget=0.6 "
         "--images=64"
     ]
+
+
+def test_the_training_of_a_point_of_a_single_choice_is_told_where_it_can_be_aimed_at(tmp_path):
+    network = dataclasses.replace(NET, places="input")
+    point = answer(subnet="resolution:0.5", asked=None, achieved=None)
+
+    _, train = next_commands(point, tmp_path, network)
+
+    assert f"--config.subnet=resolution:0.5 --config.init_from={tmp_path}" in train
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import shlex
 
 import numpy as np
 import pytest
+from found_rows import table_row
 from left_run import leave_run
 
 from jax_elastic.backbones.resnet import ResNet
@@ -93,9 +94,9 @@ def test_a_command_that_was_ended_early_goes_on(workdir, made, tmp_path):
 
 
 def test_the_candidates_can_be_the_front_of_a_search(workdir, made, tmp_path):
-    row = {"hash": read_targets(made).checkpoint}
+    weights = read_targets(made).checkpoint
     points = ((LOW, 1, 0.5), ("resolution:0.5,1", 2, 0.4), (FULL, 3, 0.6))
-    rows = [{**row, "subnet": s, "macs": macs, "top1": top1} for s, macs, top1 in points]
+    rows = [table_row(hash=weights, subnet=s, macs=m, top1=top1) for s, m, top1 in points]
     write_json(workdir / "search.json", "search", rows)
     out = tmp_path / "targets.npz"
     assert command(workdir, f"--out={out}", f"--json={tmp_path / 'rows.json'}") == 0
