@@ -59,6 +59,9 @@ Where --subnet names some, those alone are evaluated, and the answer is one of t
 Writes the table, WORKDIR/search.json, as it goes, and WORKDIR/search.png (of the best --checkpoint,
 search-best); started again it goes on from that table, which later searches share."""
 
+EXAMPLES = {"macs": "2.8e9", "flops": "5.6e9", "ms": "5", "params": "4e6"}
+"""Limits as they are given, by name in `LIMITED`."""
+
 COLUMNS = (
     Column("subnet", "subnet", left=True),
     Column("asked", "asked", format_share),
@@ -138,6 +141,9 @@ def _measure(
         return f"{len(points):,} operating point{'s' if len(points) > 1 else ''}, as named", rows
     grid = Grid.of(network, budgets)
     told = search(grid, fill, measures.before, limits, values.evaluations, values.seed)
+    if network.candidates:
+        fill([(subnet, None) for subnet in network.candidates])
+        told += f", and {len(network.candidates)} candidates of their choices by themselves"
     return told, None
 
 
@@ -154,6 +160,7 @@ def _answer(
     rows = [row for row in rows if row[cost] is not None]
     if not quiet:
         best = front(rows, cost)
+        print(f"Pareto front of top-1 and {LIMITED[cost]}, {len(best)} of {len(rows):,}:")
         print(format_table(best, with_values(COLUMNS, best)))
     # Where none fits it is an error, but what was measured is not lost.
     chosen = choose(rows, limits)
@@ -205,7 +212,7 @@ def next_commands(chosen: Row, workdir: Path, network: Family) -> list[str]:
     lines = [["python", "-m", "jax_elastic", *test]]
     if isinstance(network, Targeted):
         point = [f"--config.subnet={subnet}", f"--config.init_from={workdir}"]
-        lines += [["python", "train.py", "--config=CONFIG", *point, "--workdir=OTHER"]]
+        lines += [["python", "train.py", "--config=configs/FILE.py:nas", *point, "--workdir=OTHER"]]
     return [shlex.join(line) for line in lines]
 
 
@@ -242,7 +249,7 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "of the trained network", flag_values=values)
     define_checkpoint(values)
     for name, unit in LIMITED.items():
-        told = f"the most {unit} that the answer may take"
+        told = f"the most {unit} that the answer may take, a number such as {EXAMPLES[name]}"
         flags.DEFINE_float(f"max_{name}", None, told, flag_values=values)
     flags.DEFINE_integer(
         "evaluations",

@@ -12,6 +12,7 @@ from jax_elastic.cli import run
 from jax_elastic.cli.search_command import describe_answer, next_commands
 from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import load as load_data
+from jax_elastic.elastic.resizable.adapt import Adapt
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.evaluation.evaluate import Evaluator
@@ -21,6 +22,7 @@ from jax_elastic.training.phases import Phase
 
 NET = Resizable(ResNet((1, 1), width=4, classes=10), scales=(0.5, 1.0), side=8)
 PHASE = Phase("only", 1, NET.objectives[0], 0.1)
+LEARNING = Phase("learner", 1, "learner", 0.1)
 EXPERIMENT = Experiment(network=NET, phases=(PHASE,), data=DataConfig())
 LOW, FULL = "resolution:0.5,0.5", "resolution:1,1"
 MIXED = ["resolution:0.5,1", "resolution:1,0.5"]
@@ -58,13 +60,14 @@ def test_all_points_are_evaluated_and_the_best_within_the_limit_is_told(resizabl
     facts = {(row["data"], row["split"], row["step"], row["checkpoint"]) for row in rows}
     assert facts == {("digits", "validation", 40, "newest")}
     assert {len(row["hash"]) for row in rows} == {64}
-    progress, title, heading, *_, picture, answer, test, train = (
+    progress, title, told, heading, *_, picture, answer, test, train = (
         capsys.readouterr().out.splitlines()
     )
     assert progress == "4 of 4 operating points"
     assert title == (
         f"{resizable}, step 40: all 4 operating points; 4 in {resizable / 'search.json'}"
     )
+    assert told.startswith("Pareto front of top-1 and MACs, ") and told.endswith(" of 4:")
     assert heading.split() == ["subnet", "top-1", "95", "%", "interval", "MACs", "parameters"]
     assert picture == str(resizable / "search.png")
     assert (resizable / "search.png").read_bytes()[:4] == b"\x89PNG"
@@ -130,7 +133,7 @@ def test_the_answer_is_one_of_the_points_that_are_named(resizable, table, capsys
 
     assert run(["search", *argv, f"--subnet={worst}"]) == 0
 
-    title, _, line, _, told, *_ = capsys.readouterr().out.splitlines()
+    title, _, _, line, _, told, *_ = capsys.readouterr().out.splitlines()
     assert title.endswith(f": 1 operating point, as named; 4 in {table}")
     assert line.startswith(worst) and told.startswith(f"best within 1.0 G MACs: {worst}, top-1 ")
     assert rows_of(table.read_text()) == rows
@@ -194,7 +197,8 @@ def test_an_interrupted_search_goes_on_from_what_it_measured(resizable, table, c
     monkeypatch.setattr("jax_elastic.inference.table.CHUNK", 3)
     monkeypatch.setattr(Measures, "__call__", once)
     assert run(argv) == 130
-    assert capsys.readouterr().err == "interrupted; the same command goes on from its table\n"
+    told = "interrupted; the same command goes on from what its table has\n"
+    assert capsys.readouterr().err == told
     assert len(rows_of(table.read_text())) == 3
 
     assert run(argv) == 0
@@ -266,3 +270,14 @@ def test_bad_input_is_one_line_that_names_it(argv, message, resizable, capsys):
 def test_a_workdir_must_be_named(capsys):
     assert run(["search"]) == 2
     assert "--workdir is missing" in capsys.readouterr().err
+
+
+def test_candidates_of_a_choice_are_searched_by_themselves_too(tmp_path, capsys):
+    choosing = dataclasses.replace(EXPERIMENT, network=Adapt(NET, width=4), phases=(LEARNING,))
+    leave_run(tmp_path, choosing, LOW, FULL, "adapt:2")
+
+    assert run(["search", f"--workdir={tmp_path}", "--images=8"]) == 0
+
+    found = [row["subnet"] for row in rows_of((tmp_path / "search.json").read_text())]
+    assert found == ["adapt:1", "adapt:2", LOW, FULL]
+    assert "2 candidates of their choices by themselves" in capsys.readouterr().out
