@@ -71,22 +71,40 @@ def test_bars_stack_to_all_images_and_tell_the_shares_that_are_wide_enough():
     assert legend(figure) == list(CANDIDATES)
 
 
-def test_a_bar_spans_what_most_images_cost_and_a_hollow_point_leaves_out_the_choosing():
+def test_a_line_spans_what_most_images_cost_and_a_hollow_point_leaves_out_the_choosing():
     figure = draw_against_candidates(ROWS, MACS, "toy")
     (axes,) = figure.axes
-    (spans,) = [c for c in axes.collections if c.get_linewidth()[0] == 3]
+    figure.draw_without_rendering()
+    spans = axes.collections[0]
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
 
     found = np.array(spans.get_segments())
     np.testing.assert_allclose(found[:, :, 0], [[1.05, 1.95], [1.2, 4.8]])
     np.testing.assert_allclose(found[:, :, 1], [[70, 70], [85, 85]])
     np.testing.assert_allclose(hollow[0].get_xdata(), [0.9 * 1.5, 0.9 * 3.2])
-    assert {"pick:2", "pick:3"} <= texts(figure)
+    shown, points = (t.transform((0, 70)) for t in (spans.get_transform(), axes.transData))
+    # Clear of the marker: half of its size, in points, and its edge.
+    assert (points[1] - shown[1]) * 72 / figure.dpi > hollow[0].get_markersize() / 2 + 1
     assert legend(figure) == [
-        "chosen for each image (bar: 90 % of the images)",
+        "chosen for each image (line below: 90 % of the images)",
         "the same without what it takes to choose",
         "one point for all images",
     ]
+
+
+def test_points_that_choose_and_candidates_have_their_names_beside_them():
+    figure = draw_against_candidates(ROWS, MACS, "toy")
+
+    assert [text.get_text() for text in figure.axes[0].texts] == ["pick:2", "pick:3", "0.5", "1"]
+
+
+def test_of_many_candidates_the_ends_and_some_between_have_their_names():
+    many = [row(f"cut:{i}", i * 1e6, i / 20) for i in range(1, 17)]
+    macs = [np.full(6, one["macs_mean"]) for one in many]
+    figure = draw_against_candidates([*many, ROWS[3]], [*macs, MACS[3]], "toy")
+
+    names = [text.get_text() for text in figure.axes[0].texts]
+    assert len(names) == 7 and {"1", "16"} <= set(names)
 
 
 def test_points_that_choose_can_be_drawn_alone():

@@ -194,22 +194,25 @@ def test_ranged_alone_is_refused():
         draw_ranged_against_fixed(RANGED, "toy")
 
 
-def test_an_axis_is_stretched_only_where_a_run_fails_beside_the_others():
+@pytest.mark.parametrize(("top1", "told"), [(0.95, ", stretched scale"), (0.9, "")])
+def test_an_axis_is_stretched_where_a_run_fails_beside_nearly_perfect_ones(top1, told):
+    rows = [row("good", asked, top1) for asked in (0.2, 1.0)]
     failing = [row("failing", asked, 0.1) for asked in (0.2, 1.0)]
-    figure = draw_runs_against_macs([*RANGED, *failing], "toy")
-    assert figure.axes[0].get_ylabel() == "top-1, % (bar: 95 % interval, stretched scale)"
+    figure = draw_runs_against_macs([*rows, *failing], "toy")
+    assert figure.axes[0].get_ylabel() == f"top-1, % (bar: 95 % interval{told})"
 
 
 def test_a_stretched_axis_shows_all_and_gives_the_best_more_room():
     figure, axes = new_figure(4.0, "toy")
-    assert widen_top(axes, 10, 94)
-    axes.plot([0, 1], [10, 94])
+    assert widen_top(axes, 10, 96)
+    axes.plot([0, 1], [10, 96])
     figure.draw_without_rendering()
-    places = axes.transData.transform([(0, y) for y in (10, 20, 84, 94)])[:, 1]
+    places = axes.transData.transform([(0, y) for y in (10, 20, 86, 96)])[:, 1]
     assert axes.bbox.y0 < places[0] and places[3] < axes.bbox.y1
     assert places[3] - places[2] > 5 * (places[1] - places[0])
     assert {"20", "90"} <= texts(figure)
 
 
-def test_accuracies_that_lie_close_are_drawn_to_scale():
-    assert not widen_top(new_figure(4.0, "toy")[1], 80, 94)
+@pytest.mark.parametrize(("low", "high"), [(80, 97), (10, 94)], ids=["close", "far from 100"])
+def test_other_accuracies_are_drawn_to_scale(low, high):
+    assert not widen_top(new_figure(4.0, "toy")[1], low, high)
