@@ -21,7 +21,7 @@ from jax_elastic.evaluation.figures import (
     series_style,
 )
 from jax_elastic.evaluation.pareto import thinned
-from jax_elastic.evaluation.plots_images import caption, class_name, show_image
+from jax_elastic.evaluation.plots_images import LONGEST, caption, class_name, show_image
 from jax_elastic.evaluation.plots_series import (
     Series,
     accuracy_axis,
@@ -172,7 +172,7 @@ def _short(row: Row) -> str:
 def draw_examples(
     dataset: Dataset,
     choice: npt.NDArray[np.int32],
-    right: Floats,
+    answer: npt.NDArray[np.int32],
     candidates: Sequence[str],
     title: str,
 ) -> Figure:
@@ -181,7 +181,7 @@ def draw_examples(
     Args:
       dataset: the images that were evaluated, in their order; the first of each row are shown.
       choice: (n,), which candidate each chose.
-      right: (n,), whether each is told right; of the others this is said.
+      answer: (n,), the class that each was taken for; said where it is another than its own.
       candidates: what they are called, cheapest first. Of more than fit the cheapest, the most
         expensive and some between are shown.
       title: stands above, before a line on what is shown.
@@ -205,6 +205,15 @@ def draw_examples(
         line.set_in_layout(False)
         for axes, image in zip(row, images.tolist(), strict=False):
             show_image(axes, dataset, image)
-            name = class_name(dataset, image)
-            caption(axes, name if right[image] > 0.5 else f"{name}, wrong")
+            caption(axes, _answered(dataset, image, int(answer[image])))
     return figure
+
+
+def _answered(dataset: Dataset, image: int, answer: int) -> str:
+    """The class of an image, and what it was taken for where that is another."""
+    own = int(dataset.labels[image, 0])
+    name = class_name(dataset, own)
+    if answer == own:
+        return name
+    told = f"{name}, taken for {class_name(dataset, answer)}"
+    return told if len(told) <= LONGEST else told.replace(", ", ",\n", 1)

@@ -44,7 +44,8 @@ def dataset():
 
 def evaluation(keep=slice(None)):
     choice = [None, None, CHOICE[None] // 2, CHOICE[None]]
-    of_rows = ([np.ones(6)] * 4, [None] * 4, MACS, [()] * 4, choice)
+    answer = [dataset().labels[None, :, 0]] * 4
+    of_rows = ([np.ones(6)] * 4, [None] * 4, MACS, [()] * 4, choice, answer)
     return Evaluation(ROWS[keep], *(part[keep] for part in of_rows))
 
 
@@ -127,13 +128,13 @@ def test_where_no_image_chooses_there_is_nothing_to_draw(draw):
 
 
 def test_each_candidate_that_was_chosen_has_a_row_of_images_that_chose_it():
-    right = np.array([1, 0, 1, 1, 1, 1], float)
-    figure = draw_examples(dataset(), CHOICE, right, CANDIDATES, "toy")
+    answer = np.array([0, 0, 0, 1, 0, 1], np.int32)
+    figure = draw_examples(dataset(), CHOICE, answer, CANDIDATES, "toy")
     shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
 
     np.testing.assert_array_equal(shown, dataset().images[[0, 3, 1, 2, 4, 5], ..., 0])
     assert {"cut:0.5: 2 of 6 images (33.3 %)", "cut:1: 4 of 6 images (66.7 %)"} <= texts(figure)
-    assert {"cat", "dog", "dog, wrong"} <= texts(figure)
+    assert {"cat", "dog", "dog,\ntaken for cat"} <= texts(figure)
     assert not any("cut:0.75" in text for text in texts(figure))
 
 
@@ -141,7 +142,7 @@ def test_of_many_candidates_some_are_shown_and_this_is_said():
     labels, images = np.zeros((16, 1), np.int32), np.zeros((16, 4, 4, 3), np.uint8)
     data = Dataset("toy", images, labels, (1,), ("cat",))
     names = [f"cut:{i}" for i in range(16)]
-    figure = draw_examples(data, np.arange(16, dtype=np.int32), np.ones(16), names, "toy")
+    figure = draw_examples(data, np.arange(16, dtype=np.int32), labels[:, 0], names, "toy")
 
     assert any("6 of those chosen" in text for text in texts(figure))
     assert {"cut:0: 1 of 16 images (6.2 %)", "cut:15: 1 of 16 images (6.2 %)"} <= texts(figure)
