@@ -162,11 +162,14 @@ def _draw_range(axes: Axes, y: Floats, ends: tuple[Floats, Floats], colour: str)
     below = ScaledTranslation(0, -BELOW / 72, figure.dpi_scale_trans)
     thin: dict[str, Any] = {"color": colour, "linewidth": 0.8, "alpha": 0.75}
     axes.hlines(y, *ends, transform=axes.transData + below, **thin)
+    for end in ends:  # what is moved aside is not seen by the limits of the axes
+        axes.update_datalim(np.stack([end, y], -1))
 
 
 def _short(row: Row) -> str:
-    """The numbers of a row's operating point, or the whole of one without any."""
-    return str(row["subnet"]).partition(":")[2] or str(row["subnet"])
+    """The numbers of a row's operating point where it has several, else the whole of it."""
+    subnet = str(row["subnet"])
+    return subnet.partition(":")[2] if "," in subnet else subnet
 
 
 def draw_examples(

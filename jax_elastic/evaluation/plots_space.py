@@ -31,7 +31,7 @@ from jax_elastic.evaluation.rows import Row
 from jax_elastic.evaluation.tables import count_unit
 from jax_elastic.subnet import Subnet
 
-ASIDE = 0.3  # of the distance between two choices: how far apart places stand, all together
+ASIDE = 0.2  # of the distance between two choices: how far apart places stand, all together
 TICKS = 10  # choices that each have a tick
 SAMPLE = 60  # operating points: what is advised where there were too few
 
@@ -145,7 +145,7 @@ def draw_preferences(rows: Sequence[Row], title: str, size: int | None = None) -
             {"subnet": str(Subnet(axis, (value,))), **_worth(top1, values[:, place] == value, best)}
             for value in np.unique(values[:, place])
         ]
-        free = ["x" if other == place else "·" for other in range(values.shape[1])]
+        free = ["x" if other == place else "_" for other in range(values.shape[1])]
         one = Series(f"{axis}:{','.join(free)}", series_style(place), tuple(found))
         drawn.append(one)
         _draw_choices(panels, one, aside * (place - (values.shape[1] - 1) / 2))
@@ -153,7 +153,7 @@ def draw_preferences(rows: Sequence[Row], title: str, size: int | None = None) -
     panels[1].set_ylabel(
         f"share of the {best.sum()} Pareto points, %\n(grey: of all {len(points)})"
     )
-    panels[1].set_xlabel(f"x: the number at one place of {axis}; the others are whatever they are")
+    panels[1].set_xlabel(f"x, the number at one place of {axis}, with any at the others")
     if len(choices) <= TICKS:
         panels[1].set_xticks(choices)
     finish(figure, panels, drawn)
@@ -163,7 +163,8 @@ def draw_preferences(rows: Sequence[Row], title: str, size: int | None = None) -
 
 def _is_cloud(series: Series) -> bool:
     """Whether its points are many combinations of one network, in no order."""
-    return len(series.rows) > 2 and not series.joined and all(map(is_combination, series.rows))
+    apart = not (series.joined or series.alike)
+    return len(series.rows) > 2 and apart and all(map(is_combination, series.rows))
 
 
 def _labelled(best: Series, size: float) -> list[tuple[float, float, str]]:

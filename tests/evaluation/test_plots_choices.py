@@ -84,6 +84,7 @@ def test_a_line_spans_what_most_images_cost_and_a_hollow_point_leaves_out_the_ch
     np.testing.assert_allclose(found[:, :, 1], [[70, 70], [85, 85]])
     np.testing.assert_allclose(hollow[0].get_xdata(), [0.9 * 1.5, 0.9 * 3.2])
     shown, points = (t.transform((0, 70)) for t in (spans.get_transform(), axes.transData))
+    assert axes.get_xlim()[1] > 4.8
     # Clear of the marker: half of its size, in points, and its edge.
     assert (points[1] - shown[1]) * 72 / figure.dpi > hollow[0].get_markersize() / 2 + 1
     assert legend(figure) == [
@@ -96,16 +97,21 @@ def test_a_line_spans_what_most_images_cost_and_a_hollow_point_leaves_out_the_ch
 def test_points_that_choose_and_candidates_have_their_names_beside_them():
     figure = draw_against_candidates(ROWS, MACS, "toy")
 
-    assert [text.get_text() for text in figure.axes[0].texts] == ["pick:2", "pick:3", "0.5", "1"]
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        "pick:2",
+        "pick:3",
+        "cut:0.5",
+        "cut:1",
+    ]
 
 
 def test_of_many_candidates_the_ends_and_some_between_have_their_names():
-    many = [row(f"cut:{i}", i * 1e6, i / 20) for i in range(1, 17)]
+    many = [row(f"cut:{i},1", i * 1e6, i / 20) for i in range(1, 17)]
     macs = [np.full(6, one["macs_mean"]) for one in many]
     figure = draw_against_candidates([*many, ROWS[3]], [*macs, MACS[3]], "toy")
 
     names = [text.get_text() for text in figure.axes[0].texts]
-    assert len(names) == 7 and {"1", "16"} <= set(names)
+    assert len(names) == 7 and {"1,1", "16,1"} <= set(names)
 
 
 def test_points_that_choose_can_be_drawn_alone():

@@ -167,6 +167,21 @@ def test_combinations_are_joined_in_order_of_cost_if_each_is_a_network_of_its_ow
     assert drawn.get_linestyle() == line
 
 
+def test_what_images_choose_among_are_rings_apart_from_what_they_choose():
+    points = (("cut:1,.5", 1e6), ("cut:1,1", 3e6))
+    rows = [row("net", None, subnet=subnet, macs_mean=macs) for subnet, macs in points]
+    rows += [{**one, "run": "chooser"} for one in rows]
+    picks = {"pick:1": [1.0, 0.0], "pick:2": [0.5, 0.5]}
+    rows += [row("chooser", None, subnet=s, choices=shares) for s, shares in picks.items()]
+    figure = draw_runs_against_macs(rows, "toy")
+    assert legend(figure) == ["net", "chooser", "chooser, one point for all images"]
+    chosen, alike = (line for line in figure.axes[0].lines if line.get_marker() == "s")
+    assert (chosen.get_linestyle(), alike.get_linestyle()) == ("-", "None")
+    assert alike.get_xdata().tolist() == [1, 3] and alike.get_markerfacecolor() == "white"
+    (own,) = (line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert alike.get_zorder() < own.get_zorder() and alike.get_markersize() > own.get_markersize()
+
+
 def test_ranged_and_fixed_are_named_and_points_of_one_budget_are_labelled():
     figure = draw_ranged_against_fixed([*ROWS, *RANDOM], "toy")
     assert legend(figure) == ["ranged (ranged)", "fixed (fixed)"]
