@@ -397,7 +397,8 @@ def test_a_workdir_whose_config_is_no_json_is_refused(tmp_path):
 
 def test_a_workdir_without_a_checkpoint_has_nothing_to_load(tmp_path):
     workdirs.claim(tmp_path, urnet())
-    with pytest.raises(UsageError, match=r"has no newest checkpoint; train first"):
+    told = rf"{tmp_path} has no checkpoint yet; .* every 3 steps .*; train .* --workdir={tmp_path}$"
+    with pytest.raises(UsageError, match=told):
         workdirs.load(tmp_path)
 
 
