@@ -166,8 +166,9 @@ def _answer(
     chosen = choose(rows, limits)
     if quiet:
         return
-    title = f"{type(experiment.network).__name__} on {experiment.data.name}, validation split"
-    figure = draw_search(rows, chosen, cost, limits.get(cost), title)
+    about = f"step {chosen['step']}, {experiment.data.name}, validation split"
+    title = f"{type(experiment.network).__name__}, {about}"
+    figure = draw_search(rows, chosen, cost, limits.get(cost), title, limits)
     print(save_figure(figure, path.with_suffix(".png")))
     print(describe_answer(chosen, limits))
     for line in next_commands(chosen, workdir, experiment.network):
