@@ -20,6 +20,7 @@ from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.rows import write_json
 from jax_elastic.inference.measures import Measures
+from tests.found_rows import table_row
 from tests.warm import random_weights
 
 SEEDS, IMAGES = 2, 40
@@ -160,9 +161,9 @@ def trained(monkeypatch, tmp_path):
 
 def write_table(workdir, network, checkpoint, n, top1):
     """The table of a search that found the dearer points as accurate as they are said to be."""
-    known = {"split": "validation", "n": n, "hash": checkpoint, "asked": None, "ms": None}
+    known = {"split": "validation", "n": n, "hash": checkpoint}
     rows = [
-        {"subnet": str(point), "macs": place, "top1": share, **known}
+        table_row(subnet=str(point), macs=place, top1=share, **known)
         for place, (point, share) in enumerate(zip(network.subnets, top1, strict=True))
     ]
     write_json(workdir / "search.json", "search", rows)

@@ -164,7 +164,7 @@ def test_a_network_without_gates_drops_those_of_the_checkpoint(gated, tmp_path):
     assert found.row["fresh"] == []
     assert len(found.row["dropped"]) == GATE_LEAVES
     assert found.lines[1].startswith(
-        "8 leaves of that network are not here and are dropped: params/"
+        f"8 leaves of {gated.workdir} are not in this network and are left out: params/"
     )
 
 
