@@ -11,15 +11,18 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.choices import teach
 from benchmarks.corruption import CORRUPTIONS
 from benchmarks.provenance import Facts, facts
 from jax_elastic.cli.flags import read_config
 from jax_elastic.data.datasets import load
+from jax_elastic.data.targets import Targets
 from jax_elastic.elastic.borrow import borrow_banks
 from jax_elastic.elastic.family import Variables
 from jax_elastic.elastic.registry import family_name
@@ -37,7 +40,11 @@ from jax_elastic.training.workdir import METRICS, claim, load_variables
 
 Floats = npt.NDArray[np.float64]
 Values = dict[str, Floats]
+Given = Mapping[str, str]
+NOTHING: Given = MappingProxyType({})
 MEASURES = ("top1", "usage", "macs")
+OF_CHOICE = ("choice",)
+"""The measures that there are besides where images choose between candidates."""
 DONE = "done.json"  # of a run: where and when it was trained
 
 
@@ -57,6 +64,11 @@ class Arm:
         empty: none does. See `borrow_banks`.
       recalibrated: whether the BN statistics of each operating point are estimated anew, from the
         training images.
+      candidates: between how many operating points of the run it starts from its images choose;
+        see `teach`. 0: nothing is chosen.
+
+    Raises:
+      ValueError: at construction, where there are candidates and no run to start from.
     """
 
     config: str
@@ -67,6 +79,11 @@ class Arm:
     subnets: tuple[str, ...] = ()
     bank_of: str = ""
     recalibrated: bool = False
+    candidates: int = 0
+
+    def __post_init__(self) -> None:
+        if self.candidates and self.start is None:
+            raise ValueError(f"{self.config} starts from no run whose points could be candidates")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,12 +95,16 @@ class Found:
       values: measure -> (seeds, budgets, images): `top1`; `usage`, share of the blocks that
         opened (1 where nothing can be skipped); `macs`. Means over the draws where gates are
         random. Where the arm has several operating points, these stand in place of the budgets.
+        Where images choose also `choice`, an index into the candidates.
       subnets: those of the arm.
+      taught: for each seed what its images were taught to choose, and between which candidates,
+        which each seed has of its own; empty where nothing is chosen.
     """
 
     budgets: tuple[float | None, ...]
     values: Values
     subnets: tuple[str, ...] = ()
+    taught: tuple[Targets, ...] = ()
 
     def at(self, measure: str, budget: float | None = None) -> Floats:
         """(seeds, images) of a measure at a budget."""
@@ -121,18 +142,26 @@ class Runner:
           UsageError: see `train` and `Evaluator`; or a run started from other weights than those
             that its base has now.
         """
-        parts = [self._seed(arm, seed) for seed in range(seeds)]
-        values = {name: np.stack([part[name] for part in parts]) for name in MEASURES}
-        return Found(arm.budgets or (None,), values, arm.subnets)
+        parts, taught = [], []
+        for seed in range(seeds):
+            origin, given = None, NOTHING
+            if arm.start is not None:
+                origin = self._train(arm.start, seed)
+                if arm.candidates:
+                    base = read(arm.start, seed)
+                    own, path = teach(origin, base, arm.candidates, self._report)
+                    taught.append(own)
+                    given = {"data.targets": str(path), "network.pool": ";".join(own.candidates)}
+            workdir = self._train(arm.trained_as or arm.config, seed, origin, given)
+            parts.append(self._evaluate(arm, read(arm.config, seed, given=given), workdir))
+        values = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        return Found(arm.budgets or (None,), values, arm.subnets, tuple(taught))
 
-    def _seed(self, arm: Arm, seed: int) -> Values:
-        workdir = self._train(arm.trained_as or arm.config, seed, arm.start)
-        return self._evaluate(arm, read(arm.config, seed), workdir)
-
-    def _train(self, config: str, seed: int, start: str | None) -> Path:
-        origin = None if start is None else self._train(start, seed, None)
+    def _train(
+        self, config: str, seed: int, origin: Path | None = None, given: Given = NOTHING
+    ) -> Path:
         workdir = self._root / f"{_name(config)}-seed{seed}"
-        experiment = read(config, seed, origin)
+        experiment = read(config, seed, origin, given)
         claim(workdir, experiment)
         if not (workdir / DONE).exists():
             self._report(f"{workdir}")
@@ -171,11 +200,11 @@ class Runner:
         with np.load(path) as stored:
             self.seconds[path] = float(stored["seconds"])
             self.facts[path] = json.loads(str(stored["facts"]))
-            return {name: stored[name] for name in MEASURES}
+            return {name: stored[name] for name in (*MEASURES, *OF_CHOICE) if name in stored}
 
 
 def evaluate(arm: Arm, experiment: Experiment, workdir: Path) -> Values:
-    """What the arm's network gives with a workdir's variables: `MEASURES`, (budgets, images)."""
+    """What the arm's network gives with a workdir's variables: measures of (budgets, images)."""
     variables, _ = load_variables(workdir, experiment)
     dataset = load(experiment.data, "test")
     if arm.images != "clean":
@@ -185,8 +214,12 @@ def evaluate(arm: Arm, experiment: Experiment, workdir: Path) -> Values:
         evaluator = Evaluator(experiment.network, dataset, experiment.data, subnets, arm.budgets)
         found = evaluator(prepared)
         usage = [everything if opened is None else opened.mean(1) for opened in found.opened]
-        parts.append({"top1": found.top1, "usage": usage, "macs": found.macs})
-    return {name: np.concatenate([part[name] for part in parts]) for name in MEASURES}
+        part = {"top1": found.top1, "usage": usage, "macs": found.macs}
+        if experiment.network.candidates:
+            # Where there is but one candidate, it is the cheapest.
+            part["choice"] = [0 * everything if own is None else own[0] for own in found.choice]
+        parts.append(part)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _prepared(
@@ -209,11 +242,12 @@ def _prepared(
         yield (subnet,), estimated
 
 
-def read(config: str, seed: int, origin: Path | None = None) -> Experiment:
-    """The experiment of a config, with a seed and the workdir it starts from."""
+def read(config: str, seed: int, origin: Path | None = None, given: Given = NOTHING) -> Experiment:
+    """The experiment of a config, with a seed, the workdir it starts from, and other keys."""
     flags = [f"--config={config}", f"--config.seed={seed}"]
     if origin is not None:
         flags.append(f"--config.init_from={origin}")
+    flags += [f"--config.{key}={value}" for key, value in given.items()]
     experiment, _ = read_config(flags, config)
     return experiment
 

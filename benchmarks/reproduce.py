@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks import anytime, resizable, urnet
+from benchmarks import anytime, resizable, resizable_adapt, urnet
 from benchmarks.arms import Runner
 from benchmarks.claims import COLUMNS
 from benchmarks.command import run
@@ -24,7 +24,12 @@ from jax_elastic.evaluation.tables import format_table
 from jax_elastic.training.stop import Stop, on_sigterm
 
 SCALES = ("small", "full")
-EXPERIMENTS = {**urnet.EXPERIMENTS, **anytime.EXPERIMENTS, **resizable.EXPERIMENTS}
+EXPERIMENTS = {
+    **urnet.EXPERIMENTS,
+    **anytime.EXPERIMENTS,
+    **resizable.EXPERIMENTS,
+    **resizable_adapt.EXPERIMENTS,
+}
 
 
 def main(argv: list[str]) -> None:

@@ -57,7 +57,7 @@ def shapes_of(network, image=(8, 8, 3)):
     return jax.eval_shape(network.init, jax.random.key(0), one)
 
 
-def random_weights(network, seed=0):
+def random_weights(network, seed=0, image=(8, 8, 3)):
     """Variables of any family before a step: He's kernels, noise for the rest, no statistics.
 
     Drawn here because compiling `init` takes longer than all else of a small network.
@@ -76,7 +76,7 @@ def random_weights(network, seed=0):
             values = {**parts, "mean": none, "count": none}[kind]
         return placed(values, leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes_of(network))
+    return jax.tree_util.tree_map_with_path(draw, shapes_of(network, image))
 
 
 @functools.cache

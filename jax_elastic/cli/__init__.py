@@ -28,7 +28,7 @@ COMMANDS = {
 
 GOES_ON = {
     "train": "; the same command goes on from the newest checkpoint",
-    "search": "; the same command goes on from its table",
+    "search": "; the same command goes on from what its table has",
 }
 """What is said where a command is interrupted that leaves something to go on from."""
 

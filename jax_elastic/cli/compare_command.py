@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
         raise UsageError("--workdirs is missing", "workdirs of evaluated runs: --workdirs=a,b,c")
     labels = _labels(workdirs, values.labels)
     found = [_read(workdir, values.split) for workdir in workdirs]
-    rows = join_runs(_by_label(labels, found))
+    rows = join_runs(_by_label(labels, workdirs, found))
     branches = _branches(workdirs, labels)
     if values.published and values.split != "test":
         raise UsageError(
@@ -124,11 +124,11 @@ def _is_file(workdir: Path) -> bool:
 
 
 def _by_label(
-    labels: Sequence[str], found: Sequence[list[dict[str, Any]]]
+    labels: Sequence[str], workdirs: Sequence[Path], found: Sequence[list[dict[str, Any]]]
 ) -> dict[str, list[dict[str, Any]]]:
     """The rows of each name; those of several runs are the points of one curve."""
     runs: dict[str, list[dict[str, Any]]] = {}
-    for label, rows in zip(labels, found, strict=True):
+    for label, workdir, rows in zip(labels, workdirs, found, strict=True):
         own = runs.setdefault(label, [])
         taken = {(row.get("level"), row.get("macs_mean")) for row in own}
         again = any((row.get("level"), row.get("macs_mean")) in taken for row in rows)
@@ -139,7 +139,7 @@ def _by_label(
                 "one name only for networks of different MACs that ask for no budget",
                 OWN_NAMES,
             )
-        own += rows
+        own += ({**row, "workdir": str(workdir)} for row in rows)
     return runs
 
 

@@ -41,6 +41,7 @@ LEGENDS = {
     "executed_macs": "executed: MACs of the form that runs here, which does some layers otherwise",
     "gates": "of gates: of what decides for each image what runs; MACs are those of all gates open",
 }
+DEAREST = ", of candidates the dearest"
 
 
 def main(argv: list[str]) -> None:
@@ -55,7 +56,7 @@ def main(argv: list[str]) -> None:
         write_json(values.json, "macs", rows)
     if values.json != "-":
         columns = telling(rows)
-        legends = [LEGENDS[column.key] for column in columns if column.key in LEGENDS]
+        legends = explain(columns, experiment.network)
         table = format_table(rows, columns)
         print(table, *legends, *_describe_blocks(rows), sep="\n")
 
@@ -160,6 +161,18 @@ def telling(rows: Sequence[Row]) -> list[Column]:
     if not any(row["gates"] or row["params_gates"] for row in rows):
         silent |= {"gates", "params_gates"}
     return [column for column in COLUMNS if column.key not in silent]
+
+
+def explain(columns: Sequence[Column], network: Family) -> list[str]:
+    """What stands below the table: a line for each column that does not explain itself.
+
+    Args:
+      columns: of `telling`.
+      network: the family that was counted; of one with candidates an image runs but one of them.
+    """
+    keys = [column.key for column in columns if column.key in LEGENDS]
+    chosen = DEAREST if network.candidates else ""
+    return [LEGENDS[key] + (chosen if key == "gates" else "") for key in keys]
 
 
 def _describe_blocks(rows: Sequence[Row]) -> list[str]:

@@ -67,7 +67,7 @@ def main(argv: list[str]) -> None:
         for line in cautions(meta.get("recalibrated", {})):
             print(line)
         print(format_table(rows, _columns(rows)))
-        for line in _describe_usage(rows, budget, network.random):
+        for line in (*_describe_choices(rows), *_describe_usage(rows, budget, network.random)):
             print(line)
         if values.engine != "masked":
             print(engine.why)
@@ -155,6 +155,16 @@ def _columns(rows: Sequence[Row]) -> list[Column]:
     ]
     return [
         column for column in columns if any(row.get(column.key) not in (None, []) for row in rows)
+    ]
+
+
+def _describe_choices(rows: Sequence[Row]) -> list[str]:
+    """What the columns of MACs hold where images choose; nothing where they do not."""
+    if rows[0]["choice"] is None:
+        return []
+    return [
+        "MACs have in them what it takes to choose; full is the most that an image can cost, "
+        "choosing included"
     ]
 
 

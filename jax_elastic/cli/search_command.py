@@ -16,6 +16,7 @@ from jax_elastic.cli.recalibrated import cautions, facts, only_point, own_points
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.data.order import batch_ids
+from jax_elastic.elastic.abilities import Targeted
 from jax_elastic.elastic.family import Family
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.figures import save_figure
@@ -54,8 +55,12 @@ ABOUT = f"""\
 Evaluates operating points of a trained network on the validation split, and answers which is best
 within --max_macs, --max_flops, --max_params or --max_ms: all points where there are up to
 --evaluations={EVALUATIONS}, else those that evolution finds within the limits, else a sample.
+Where --subnet names some, those alone are evaluated, and the answer is one of them.
 Writes the table, WORKDIR/search.json, as it goes, and WORKDIR/search.png (of the best --checkpoint,
 search-best); started again it goes on from that table, which later searches share."""
+
+EXAMPLES = {"macs": "2.8e9", "flops": "5.6e9", "ms": "5", "params": "4e6"}
+"""Limits as they are given, by name in `LIMITED`."""
 
 COLUMNS = (
     Column("subnet", "subnet", left=True),
@@ -66,6 +71,7 @@ COLUMNS = (
     Column("macs", "MACs", format_count),
     Column("params", "parameters", format_count),
     Column("ms", "ms", "{:.3g}".format),
+    Column("batch_size", "of batches"),
 )
 
 
@@ -104,14 +110,14 @@ def main(argv: list[str]) -> None:
     of_time = {"batch_size": values.batch_size, "device": describe_device()} if timing else None
     table = Table(path, facts_, of_time)
     fill = partial(table.fill, measures=measures, report=_ignore if quiet else print)
-    told = _measure(values, experiment.network, named, limits, measures, fill)
+    told, own = _measure(values, experiment.network, named, limits, measures, fill)
     if quiet:
         write_json("-", KIND, table.rows)
     else:
         print(f"{workdir}, step {meta['step']}: {told}; {len(table.rows):,} in {path}")
         for line in cautions(meta.get("recalibrated", {})):
             print(line)
-    _answer(table.rows, limits, path, experiment, workdir, quiet)
+    _answer(table.rows if own is None else own, limits, path, experiment, workdir, quiet)
 
 
 def _measure(
@@ -121,15 +127,24 @@ def _measure(
     limits: Limits,
     measures: Measures,
     fill: Fill,
-) -> str:
-    """Measures the operating points that are named, or those of a search; tells which."""
+) -> tuple[str, Sequence[Row] | None]:
+    """Measures the operating points that are named, or those of a search.
+
+    Returns:
+      What was done, in words; the rows of those that are named, among which the answer is to be,
+      None where it may be any of the table.
+    """
     budgets = parse_budgets(values.budgets)
     points = points_of(network, named, budgets)
     if points:
-        fill(points)
-        return f"{len(points):,} operating points, as named"
+        rows = fill(points)
+        return f"{len(points):,} operating point{'s' if len(points) > 1 else ''}, as named", rows
     grid = Grid.of(network, budgets)
-    return search(grid, fill, measures.before, limits, values.evaluations, values.seed)
+    told = search(grid, fill, measures.before, limits, values.evaluations, values.seed)
+    if network.candidates:
+        fill([(subnet, None) for subnet in network.candidates])
+        told += f", and {len(network.candidates)} candidates of their choices by themselves"
+    return told, None
 
 
 def _answer(
@@ -145,16 +160,18 @@ def _answer(
     rows = [row for row in rows if row[cost] is not None]
     if not quiet:
         best = front(rows, cost)
+        print(f"Pareto front of top-1 and {LIMITED[cost]}, {len(best)} of {len(rows):,}:")
         print(format_table(best, with_values(COLUMNS, best)))
     # Where none fits it is an error, but what was measured is not lost.
     chosen = choose(rows, limits)
     if quiet:
         return
-    title = f"{type(experiment.network).__name__} on {experiment.data.name}, validation split"
-    figure = draw_search(rows, chosen, cost, limits.get(cost), title)
+    about = f"step {chosen['step']}, {experiment.data.name}, validation split"
+    title = f"{type(experiment.network).__name__}, {about}"
+    figure = draw_search(rows, chosen, cost, limits.get(cost), title, limits)
     print(save_figure(figure, path.with_suffix(".png")))
     print(describe_answer(chosen, limits))
-    for line in next_commands(chosen, workdir):
+    for line in next_commands(chosen, workdir, experiment.network):
         print(f"  {line}")
 
 
@@ -178,8 +195,14 @@ def describe_answer(chosen: Row, limits: Limits) -> str:
     )
 
 
-def next_commands(chosen: Row, workdir: Path) -> list[str]:
-    """What to type next: the test of a chosen operating point, and its training alone."""
+def next_commands(chosen: Row, workdir: Path, network: Family) -> list[str]:
+    """What to type next: the test of a chosen operating point, and its training alone.
+
+    Args:
+      chosen: of a table.
+      workdir: of the run that was searched.
+      network: the family; the training is of one that can be aimed at a point.
+    """
     subnet, asked = chosen["subnet"], chosen["asked"]
     here = [f"--workdir={workdir}", f"--subnet={subnet}"]
     if chosen["recalibrated_images"] and "recalibrated" not in chosen:
@@ -188,9 +211,9 @@ def next_commands(chosen: Row, workdir: Path) -> list[str]:
     else:
         test = ["eval", *here, *([] if asked is None else [f"--budgets={asked:g}"])]
     lines = [["python", "-m", "jax_elastic", *test]]
-    if len(Subnet.parse(subnet).value) > 1 and asked is None and chosen["achieved"] is None:
+    if isinstance(network, Targeted):
         point = [f"--config.subnet={subnet}", f"--config.init_from={workdir}"]
-        lines += [["python", "train.py", "--config=CONFIG", *point, "--workdir=OTHER"]]
+        lines += [["python", "train.py", "--config=configs/FILE.py:nas", *point, "--workdir=OTHER"]]
     return [shlex.join(line) for line in lines]
 
 
@@ -227,7 +250,7 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_string("workdir", None, "of the trained network", flag_values=values)
     define_checkpoint(values)
     for name, unit in LIMITED.items():
-        told = f"the most {unit} that the answer may take"
+        told = f"the most {unit} that the answer may take, a number such as {EXAMPLES[name]}"
         flags.DEFINE_float(f"max_{name}", None, told, flag_values=values)
     flags.DEFINE_integer(
         "evaluations",
@@ -237,7 +260,10 @@ def _define(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_string(
-        "subnet", "", "only these operating points, separated by ;", flag_values=values
+        "subnet",
+        "",
+        "only these operating points, separated by ;, are evaluated and can be the answer",
+        flag_values=values,
     )
     flags.DEFINE_list("budgets", None, "budgets, for example 0.3,0.6", flag_values=values)
     flags.DEFINE_integer(

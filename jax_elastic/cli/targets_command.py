@@ -138,7 +138,8 @@ def _motive(rows: Sequence[Row]) -> list[str]:
         f"{fullest}, does;",
         "rescues: it is right where that one is wrong. Some cheaper candidate is better for "
         f"{format_share(one['cheaper_better'])} of the images and rescues "
-        f"{format_share(one['cheaper_rescues'])}",
+        f"{format_share(one['cheaper_rescues'])}.",
+        f"to choose, every image pays for {one['subnet']} and for the learner beside its candidate",
     ]
 
 

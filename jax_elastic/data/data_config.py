@@ -38,7 +38,8 @@ class DataConfig:
       taxonomy: what a network with several label levels learns: the name of a taxonomy of the
         package, e.g. "cifar100", or the path of a .json file (docs/data.md); empty for one level.
       targets: what a network learns that chooses between operating points: the path of a file of
-        targets, to whose images training is then restricted; empty for none.
+        targets, to whose images training is then restricted; empty for none. They are of images
+        as they are, and a mixed one has none: not with `mixup`.
 
     Raises:
       UsageError: at construction, where a value is out of range.
@@ -84,6 +85,13 @@ class DataConfig:
         self._check_jitter()
         if not 0 <= self.mixup < math.inf:
             raise UsageError(f"data.mixup {self.mixup} is no alpha", "0 for none, or more")
+        if self.mixup and self.targets:
+            raise UsageError(
+                f"data.mixup is {self.mixup} and data.targets is set: which operating point suits "
+                "a mix of two images is not known",
+                "one of the two",
+                "set data.mixup to 0",
+            )
         channels = self.image_shape[-1]
         if not len(self.mean) == len(self.std) == channels:
             raise UsageError(

@@ -36,6 +36,8 @@ class Dataset:
       coarse_names: of each further level, the names of its classes.
       taxonomy: SHA-256 of the taxonomy that the levels are of; empty where a set's labels are as
         they came with it, and only the first is used.
+      candidates: operating points as text, of which the last label is the best; usually empty.
+      teacher: hash of the variables by which it is the best; empty without candidates.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Dataset:
     coarse_names: tuple[tuple[str, ...], ...] = ()
     taxonomy: str = ""
     candidates: tuple[str, ...] = ()
+    teacher: str = ""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -58,7 +61,8 @@ class Dataset:
         digest.update(np.ascontiguousarray(self.images).data)
         digest.update(np.ascontiguousarray(self.labels).data)
         digest.update(self.taxonomy.encode())
-        digest.update("".join(self.candidates).encode())
+        digest.update("\n".join(self.candidates).encode())
+        digest.update(self.teacher.encode())
         return digest.hexdigest()
 
     def take(self, ids: npt.NDArray[Any]) -> "Dataset":
@@ -106,7 +110,7 @@ def load(config: DataConfig, split: str) -> Dataset:
 
     The validation split is carved from train, stratified by the first label level, and does
     not depend on the training seed: runs with different seeds are compared on the same images.
-    Where the config names targets, "train" is the images that have one.
+    Targets that the config names are for `load_to_train` alone.
 
     Args:
       config: names the set and the validation share.
@@ -116,8 +120,7 @@ def load(config: DataConfig, split: str) -> Dataset:
       UsageError: unknown set or split, a set that is not prepared as array_record and cannot
         be prepared here, a download that fails, an empty split, images that are no equal-sized
         uint8, unlabelled images, images of another shape than config.image_shape, a folder that
-        `read_folder` refuses, a taxonomy that is none, or not one of this set, or targets that are
-        none, or of other images.
+        `read_folder` refuses, a taxonomy that is none, or not one of this set.
     """
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}", "one of " + ", ".join(SPLITS))
@@ -146,11 +149,24 @@ def load(config: DataConfig, split: str) -> Dataset:
             f"{dataset.images.shape[1:]}",
             next_step="set data.image_shape to that, with mean and std for each channel",
         )
-    if config.targets and split == "train":
-        targets = read_targets(config.targets)
-        check_images(targets, dataset.fingerprint, config.targets)
-        return _with_targets(dataset, targets)
     return dataset
+
+
+def load_to_train(config: DataConfig) -> Dataset:
+    """Reads what is trained on: the train split, or those of its images that have a target.
+
+    Args:
+      config: see `load`; where it names targets, only images with one are there.
+
+    Raises:
+      UsageError: see `load`; or the targets are none, not finished, or of other images.
+    """
+    dataset = load(config, "train")
+    if not config.targets:
+        return dataset
+    targets = read_targets(config.targets)
+    check_images(targets, dataset.fingerprint, config.targets)
+    return _with_targets(dataset, targets)
 
 
 @functools.lru_cache(maxsize=1)  # train and validation are asked for one after the other
@@ -217,4 +233,5 @@ def _with_targets(dataset: Dataset, targets: Targets) -> Dataset:
         level_names=dataset.level_names[:levels],
         coarse_names=dataset.coarse_names[: levels - 1],
         candidates=targets.candidates,
+        teacher=targets.checkpoint,
     )

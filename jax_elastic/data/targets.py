@@ -16,6 +16,8 @@ from jax_elastic.files import replace_file
 SCHEMA = 1
 HOW = "python -m jax_elastic targets --workdir=..."
 """How such a file is made."""
+# How NumPy says of a file that it is no archive, or not one of these arrays.
+_NO_TARGETS = (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)  # arrays have no truth value to compare by
@@ -109,18 +111,34 @@ def read_targets(path: str | os.PathLike[str]) -> Targets:
         found |= {name: str(found[name]) for name in ("checkpoint", "train")}
         found["candidates"] = tuple(map(str, found["candidates"]))
         if schema <= SCHEMA:
-            return Targets(**found)
+            return _sound(Targets(**found))
     except OSError as error:
         raise UsageError(
             f"{path} cannot be read: {error.strerror or error}", next_step=f"make it: {HOW}"
         ) from error
-    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except _NO_TARGETS as error:
         raise UsageError(f"{path} holds no targets", f"a file that this wrote: {HOW}") from error
     raise UsageError(
         f"{path} has schema {schema}",
         f"this version of jax_elastic reads up to schema {SCHEMA}",
         "update jax_elastic",
     )
+
+
+def _sound(found: Targets) -> Targets:
+    """The same.
+
+    Raises:
+      ValueError: the arrays do not go together.
+    """
+    ids, shape = found.ids, found.probability.shape
+    if ids.ndim != 1 or ids.dtype.kind != "i" or ids.min(initial=0) < 0 or np.any(np.diff(ids) < 1):
+        raise ValueError("ids are no ascending indices")
+    if shape != (found.done, len(found.candidates)) or found.done > len(ids):
+        raise ValueError(f"probabilities are of shape {shape}")
+    if found.right.shape != shape or found.right.dtype != np.bool_:
+        raise ValueError(f"right is of shape {found.right.shape}")
+    return found
 
 
 def check_images(targets: Targets, train: str, path: str) -> None:
@@ -179,3 +197,24 @@ def check_candidates(own: tuple[str, ...], wanted: tuple[str, ...], name: str) -
         f"set config.network.pool='{';'.join(own)}', or compute others: {HOW} --subnet="
         f"'{';'.join(wanted)}'",
     )
+
+
+def check_teacher(own: str, start: str) -> None:
+    """Refuses to teach a network what suits other weights than those it starts with.
+
+    Args:
+      own: hash of the variables that the targets are of; empty without targets.
+      start: hash of those that a run starts from; empty where they are fresh.
+
+    Raises:
+      UsageError: they differ.
+    """
+    if own and own != start:
+        begins = f"of {start[:8]}..." if start else "fresh"
+        raise UsageError(
+            f"config.data.targets are of the variables {own[:8]}..., and those that the run starts "
+            f"with are {begins}",
+            "the checkpoint that they were computed for, which is no longer the newest of its "
+            "workdir where that run went on",
+            f"compute targets of the run in config.init_from: {HOW}",
+        )

@@ -48,10 +48,11 @@ def read_published(
     """Rows of a file of kind ``published``: accuracies that a paper's own table prints.
 
     A row has `method`, `data` (the name of the set), `top1` in [0, 1], `source` (paper and table)
-    and, where they are printed, `network`, `asked`, `blocks_mean`, `blocks_total`, `flops`. Where a
-    paper prints no FLOPs, or counts more than MACs, `macs` may be what our counter says of the same
-    network. What a figure needs beside is taken from these alone: `macs_mean`, half of `flops`, or
-    else `macs`.
+    and, where they are printed, `network`, `asked`, `blocks_mean`, `blocks_total`, `top5`,
+    `params`, and `flops` of 2 a MAC or `macs_printed`, MACs, which many papers call FLOPs. Where a
+    paper prints neither, or counts more than MACs, `macs` may be what our counter says of the same
+    network. What a figure needs beside is taken from these alone: `macs_mean`, half of `flops`,
+    else `macs_printed`, else `macs`.
 
     Args:
       path: the file.
@@ -65,15 +66,24 @@ def read_published(
         lacking = [key for key in ("method", "data", "top1", "source") if key not in row]
         if lacking:
             raise UsageError(f"{path} has a row without {', '.join(lacking)}")
-        if row.get("flops") is not None:
-            row["macs_mean"] = row["flops"] / 2
-        elif row.get("macs") is not None:
-            row["macs_mean"] = row["macs"]
+        macs = _macs(row)
+        if macs is not None:
+            row["macs_mean"] = macs
     known = list(dict.fromkeys(row["method"] for row in rows))
     for method in methods:
         if method not in known:
             raise UsageError(f"{path} has no method {method!r}", "it has " + ", ".join(known))
     return [row for row in rows if not methods or row["method"] in methods]
+
+
+def _macs(row: Row) -> float | None:
+    """MACs of a published row, those that the paper prints before those of our counter."""
+    if row.get("flops") is not None:
+        return float(row["flops"]) / 2
+    for key in ("macs_printed", "macs"):
+        if row.get(key) is not None:
+            return float(row[key])
+    return None
 
 
 def describe_published(
@@ -95,8 +105,8 @@ def describe_published(
     return [
         *(lines if series else [f"{name} has none on {data}"]),
         *([f"left out: what {name} has on {', '.join(others)}"] if others else []),
-        "published figures of other methods are drawn only from their own tables; "
-        f"{name} has those of {', '.join(papers)}",
+        f"published figures are those that {name} has of {', '.join(papers)}; "
+        "what other papers print is not there",
     ]
 
 

@@ -60,6 +60,8 @@ class Evaluation:
       macs: per row float (n,), what each image cost, on average over the draws.
       stages: per row, how many gated blocks each stage has, see `CostModel.stages`.
       choice: per row int (draws, n), what each image chose; None where nothing is chosen.
+      answer: per row int (draws, n), the class of the row's label level that each image was taken
+        for.
     """
 
     rows: list[Row]
@@ -68,6 +70,7 @@ class Evaluation:
     macs: list[Floats]
     stages: list[tuple[int, ...]]
     choice: list[npt.NDArray[np.int32] | None]
+    answer: list[npt.NDArray[np.int32]]
 
     def at_finest(self) -> "Evaluation":
         """The rows of the finest label level alone, which is all of them where there is one."""
@@ -140,7 +143,7 @@ class Evaluator:
         """
         for subnet in self._subnets:
             check_statistics(self._network, variables, subnet)
-        found = Evaluation([], [], [], [], [], [])
+        found = Evaluation([], [], [], [], [], [], [])
         for budget, subnets in self._asked:
             groups = zip(subnets, self._run(variables, budget, subnets), strict=True)
             for subnet, images in groups:
@@ -155,6 +158,7 @@ class Evaluator:
                     found.macs.append(_mean_draw(macs))
                     found.stages.append(self._costs.stages(subnet))
                     found.choice.append(choice)
+                    found.answer.append(images.answer[..., level])
         return found
 
     def _run(

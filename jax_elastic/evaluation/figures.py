@@ -115,13 +115,14 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
 
 
 WIDEN_FROM = 25.0  # percentage points between the lowest and the highest accuracy
+WIDEN_ABOVE = 95.0  # percent: below, a point of accuracy is as much as any other
 
 
 def widen_top(axes: Axes, low: float, high: float) -> bool:
-    """Where accuracies lie far apart, stretches the y axis towards the best of them.
+    """Where accuracies near 100 % stand beside far lower ones, stretches the y axis towards them.
 
-    The axis is then logarithmic in the distance to a point just above `high`, so that runs which
-    differ by a percent can be told apart beside one that fails.
+    The axis is then logarithmic in the distance to a point just above `high`, as errors are
+    compared there, so that runs which differ by a percent can be told apart beside one that fails.
 
     Args:
       axes: its y axis is accuracy in percent.
@@ -129,9 +130,10 @@ def widen_top(axes: Axes, low: float, high: float) -> bool:
       high: highest.
 
     Returns:
-      Whether they lie `WIDEN_FROM` points apart, so that it was done; say so on the axis.
+      Whether it was done, since `high` is `WIDEN_ABOVE` or more, and `WIDEN_FROM` points above
+      `low`; say so on the axis.
     """
-    if high - low < WIDEN_FROM:
+    if high < WIDEN_ABOVE or high - low < WIDEN_FROM:
         return False
     above = high + 2.0
 
@@ -214,5 +216,5 @@ def _place(axes: Axes, x: float, y: float, label: str, taken: Sequence[Bbox]) ->
 def _error_bars(axes: Axes) -> list[Bbox]:
     """The boxes, in pixels, of all line segments that error bars are made of."""
     lines = (c for c in axes.collections if isinstance(c, LineCollection))
-    ends = (axes.transData.transform(segment) for line in lines for segment in line.get_segments())
+    ends = (line.get_transform().transform(s) for line in lines for s in line.get_segments())
     return [Bbox([end.min(axis=0) - 1, end.max(axis=0) + 1]) for end in ends]

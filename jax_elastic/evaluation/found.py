@@ -1,4 +1,4 @@
-"""What an evaluation reads of each image: hits at every label level, gates, choices, weights."""
+"""What an evaluation reads of each image: answers at every label level, gates, choices, weights."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,6 +18,7 @@ class Found:
     Attributes:
       top1: whether the likeliest class was right, at each label level: (levels,).
       top5: whether one of the five likeliest was: (levels,).
+      answer: the likeliest class, of equals the first: (levels,).
       opened: which blocks were open: (N,); None without gates.
       choice: index into `Family.candidates`: (); None where nothing is chosen.
       weights: what blocks were multiplied by: (N,); None where they are taken whole.
@@ -25,6 +26,7 @@ class Found:
 
     top1: npt.NDArray[np.bool_]
     top5: npt.NDArray[np.bool_]
+    answer: npt.NDArray[np.int32]
     opened: npt.NDArray[np.bool_] | None
     choice: npt.NDArray[np.int32] | None
     weights: npt.NDArray[np.float32] | None
@@ -65,27 +67,25 @@ def read(
     Raises:
       UsageError: the logits are not finite.
     """
-    found = [_right(prediction.logits[d], labels[:, d], there) for d in range(levels)]
+    best = [_likeliest(prediction.logits[d], there) for d in range(levels)]
+    right = [of == labels[there, d, None] for d, of in enumerate(best)]
     gates, choice, weights = prediction.gates, prediction.choice, prediction.weights
     return Found(
-        top1=np.stack([right[:, 0] for right in found], -1),
-        top5=np.stack([right.any(1) for right in found], -1),
+        top1=np.stack([of[:, 0] for of in right], -1),
+        top5=np.stack([of.any(1) for of in right], -1),
+        answer=np.stack([of[:, 0] for of in best], -1),
         opened=None if gates is None else np.asarray(gates)[there] >= 0,
         choice=None if choice is None else np.asarray(choice)[there],
         weights=None if weights is None else np.asarray(weights)[there],
     )
 
 
-def _right(
-    logits: Array, labels: npt.NDArray[np.int32], there: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """(n, up to 5) whether the label is the likeliest class, the second, ..."""
+def _likeliest(logits: Array, there: npt.NDArray[np.bool_]) -> npt.NDArray[np.int32]:
+    """(n, up to 5) the likeliest class, the second, ..."""
     values = np.asarray(logits, np.float64)[there]
     if not np.isfinite(values).all():
         raise UsageError(
             "the network's logits are not finite, so its accuracy means nothing",
             next_step="look at how its training ended",
         )
-    best = np.argsort(-values, axis=-1, kind="stable")[:, :5]
-    right: npt.NDArray[np.bool_] = best == labels[there, None]
-    return right
+    return np.argsort(-values, axis=-1, kind="stable")[:, :5].astype(np.int32)

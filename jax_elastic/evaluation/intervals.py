@@ -91,6 +91,29 @@ def mean_interval(values: npt.ArrayLike, resamples: int = RESAMPLES, seed: int =
     """
     array = np.asarray(values, np.float64)
     _check(array)
+    return _interval(array, resamples, seed)
+
+
+def mean_over_seeds(values: npt.ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Interval:
+    """The mean over seeds alone, of values that no images were sampled for.
+
+    Args:
+      values: (S,) a value for each seed, S >= 2; of two arms the difference of each seed.
+      resamples: how many means the interval is read from.
+      seed: of the resampling.
+
+    Raises:
+      UsageError: values that are no (S,) or not finite, or fewer than two seeds.
+    """
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or len(array) < 2:
+        raise UsageError(f"values of shape {array.shape} are no interval", "(seeds,), at least 2")
+    _check_finite(array)
+    return _interval(array[:, None], resamples, seed)
+
+
+def _interval(array: Floats, resamples: int, seed: int) -> Interval:
+    """Of (S, N); where N is 1 nothing is sampled but seeds."""
     mean = float(array.mean())
     deviations = _deviations(array, resamples, np.random.default_rng(seed))
     tail = (1 - LEVEL) / 2
@@ -108,6 +131,10 @@ def _check(values: Floats) -> None:
             "at least 2 of each",
             "train with more seeds; three tell much more than two",
         )
+    _check_finite(values)
+
+
+def _check_finite(values: Floats) -> None:
     if not np.isfinite(values).all():
         raise UsageError(f"{(~np.isfinite(values)).sum()} of {values.size} values are not finite")
 
@@ -126,7 +153,8 @@ def _deviations(values: Floats, resamples: int, generator: np.random.Generator) 
     # The variance of each part as it is, and as it should be: an unbiased mean square less that
     # of the rest, which is in the means of seeds and of images too.
     variances = np.array([(part**2).sum() / part.size**2 for part in (seeds, images, rest)])
-    freedom = np.array([S - 1, N - 1, (S - 1) * (N - 1)])
+    # Of a single column nothing is left for images and the rest: 0, whatever it is divided by.
+    freedom = np.maximum([S - 1, N - 1, (S - 1) * (N - 1)], 1)
     squares = variances * [S, N, S * N] / freedom
     wanted = np.maximum(squares - [squares[2], squares[2], 0], 0)
     scale = np.sqrt(np.divide(wanted, variances, out=np.zeros(3), where=variances > 0))

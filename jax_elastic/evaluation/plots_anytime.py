@@ -69,7 +69,7 @@ def draw_error_against_macs(
 
 
 def has_curves(rows: Sequence[Row]) -> bool:
-    """Whether some run of `join_runs` has several points along one axis, without budgets."""
+    """Whether some run of `join_runs` is a curve without budgets, see `Series.joined`."""
     return any(one.joined and not one.budgets for one in series_of(rows))
 
 

@@ -6,7 +6,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
 
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.errors import UsageError
@@ -19,7 +21,7 @@ from jax_elastic.evaluation.figures import (
     series_style,
 )
 from jax_elastic.evaluation.pareto import thinned
-from jax_elastic.evaluation.plots_images import caption, class_name, show_image
+from jax_elastic.evaluation.plots_images import LONGEST, caption, class_name, show_image
 from jax_elastic.evaluation.plots_series import (
     Series,
     accuracy_axis,
@@ -32,6 +34,8 @@ from jax_elastic.evaluation.tables import count_unit, format_share
 
 RANGE = (5, 95)  # percentiles of the images' MACs that a bar spans
 TOLD = 0.06  # shares from here on are written into their bars
+BELOW = 7  # points: how far below its point a range is drawn
+NAMED = 6  # candidates that have their names beside them
 EXAMPLES = (6, 6)  # candidates and images of each in a picture
 
 
@@ -91,8 +95,8 @@ def draw_choices(rows: Sequence[Row], candidates: Sequence[str], title: str) -> 
 def draw_against_candidates(rows: Sequence[Row], macs: Sequence[Floats], title: str) -> Figure:
     """Top-1 (percent) against MACs where images choose, beside what is run alike for all images.
 
-    A bar along the x axis spans what most images cost. Hollow points leave out what it takes to
-    choose.
+    A thin line below a point spans what most images cost. Hollow points, which lie on no line,
+    leave out what it takes to choose.
 
     Args:
       rows: fields subnet, top1, top1_ci95, macs_mean; of those whose images choose also choices
@@ -114,7 +118,7 @@ def draw_against_candidates(rows: Sequence[Row], macs: Sequence[Floats], title: 
         for row, of_row in zip(rows, macs, strict=True)
     ]
     chosen = Series(
-        f"chosen for each image (bar: {high - low} % of the images)",
+        f"chosen for each image (line below: {high - low} % of the images)",
         series_style(0),
         tuple(row for row in spread if chooses(row)),
     ).by("macs_mean")
@@ -130,9 +134,8 @@ def draw_against_candidates(rows: Sequence[Row], macs: Sequence[Floats], title: 
     figure, axes = new_figure(4.3, title)
     mean = chosen.values("macs_mean", 1 / size)
     top1 = chosen.values("top1", 100)
-    # No error bar, whose ends would have to lie around the mean.
     ends = chosen.values("low", 1 / size), chosen.values("high", 1 / size)
-    axes.hlines(top1, ends[0], ends[1], color=chosen.style.colour, linewidth=3, alpha=0.35)
+    _draw_range(axes, top1, ends, chosen.style.colour)
     drawn = [chosen, alone]
     axes.plot(alone.values("macs_chosen_mean", 1 / size), top1, **look(alone))
     axes.plot(mean, top1, **look(chosen))
@@ -145,15 +148,34 @@ def draw_against_candidates(rows: Sequence[Row], macs: Sequence[Floats], title: 
     axes.set_xlabel(f"MACs per image{unit and f', {unit}'}")
     accuracy_axis(axes, [one for one in (chosen, same) if one.rows], ["bar: 95 % interval"])
     finish(figure, [axes], drawn)
-    points = zip(mean, top1, (row["subnet"] for row in chosen.rows), strict=True)
-    label_points(axes, list(points))
+    # Of many names one would cover the other.
+    named = [(row, row["subnet"]) for row in chosen.rows]
+    named += [(row, _short(row)) for row in thinned(same.rows, NAMED)]
+    label_points(axes, [(row["macs_mean"] / size, 100 * row["top1"], told) for row, told in named])
     return figure
+
+
+def _draw_range(axes: Axes, y: Floats, ends: tuple[Floats, Floats], colour: str) -> None:
+    """Thin lines from one end to the other, a little below y so that they cross no marker."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    below = ScaledTranslation(0, -BELOW / 72, figure.dpi_scale_trans)
+    thin: dict[str, Any] = {"color": colour, "linewidth": 0.8, "alpha": 0.75}
+    axes.hlines(y, *ends, transform=axes.transData + below, **thin)
+    for end in ends:  # what is moved aside is not seen by the limits of the axes
+        axes.update_datalim(np.stack([end, y], -1))
+
+
+def _short(row: Row) -> str:
+    """The numbers of a row's operating point where it has several, else the whole of it."""
+    subnet = str(row["subnet"])
+    return subnet.partition(":")[2] if "," in subnet else subnet
 
 
 def draw_examples(
     dataset: Dataset,
     choice: npt.NDArray[np.int32],
-    right: Floats,
+    answer: npt.NDArray[np.int32],
     candidates: Sequence[str],
     title: str,
 ) -> Figure:
@@ -162,7 +184,7 @@ def draw_examples(
     Args:
       dataset: the images that were evaluated, in their order; the first of each row are shown.
       choice: (n,), which candidate each chose.
-      right: (n,), whether each is told right; of the others this is said.
+      answer: (n,), the class that each was taken for; said where it is another than its own.
       candidates: what they are called, cheapest first. Of more than fit the cheapest, the most
         expensive and some between are shown.
       title: stands above, before a line on what is shown.
@@ -186,6 +208,15 @@ def draw_examples(
         line.set_in_layout(False)
         for axes, image in zip(row, images.tolist(), strict=False):
             show_image(axes, dataset, image)
-            name = class_name(dataset, image)
-            caption(axes, name if right[image] > 0.5 else f"{name}, wrong")
+            caption(axes, _answered(dataset, image, int(answer[image])))
     return figure
+
+
+def _answered(dataset: Dataset, image: int, answer: int) -> str:
+    """The class of an image, and what it was taken for where that is another."""
+    own = int(dataset.labels[image, 0])
+    name = class_name(dataset, own)
+    if answer == own:
+        return name
+    told = f"{name}, taken for {class_name(dataset, answer)}"
+    return told if len(told) <= LONGEST else told.replace(", ", ",\n", 1)

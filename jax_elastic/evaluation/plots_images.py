@@ -84,7 +84,7 @@ def draw_class_extremes(
             show_image(grid[i][j], dataset, image)
             of = f"{shares[image].sum():g} of {shares.shape[1]}"
             caption(grid[i][j], of if hits[image] > 0.5 else f"{of}, wrong")
-        grid[0][j].set_title(class_name(dataset, pair[0]), fontsize=SMALL)
+        grid[0][j].set_title(class_name(dataset, dataset.labels[pair[0], 0]), fontsize=SMALL)
     return figure
 
 
@@ -123,7 +123,7 @@ def draw_right_then_wrong(
     figure.supxlabel(note, fontsize=SMALL, x=0.01, ha="left")
     for axes, image in zip((axes for row in grid for axes in row), shown, strict=False):
         show_image(axes, dataset, image)
-        axes.set_title(class_name(dataset, image), fontsize=SMALL)
+        axes.set_title(class_name(dataset, dataset.labels[image, 0]), fontsize=SMALL)
         caption(axes, f"{more[image]:g} → {less[image]:g} blocks")
     return figure
 
@@ -151,7 +151,7 @@ def caption(axes: Axes, text: str) -> None:
     axes.set_xlabel(text, fontsize=SMALL, color=GREY, labelpad=3)
 
 
-def class_name(dataset: Dataset, image: int) -> str:
-    """The class of an image, cut to what fits above it."""
-    name = dataset.class_names[dataset.labels[image, 0]]
+def class_name(dataset: Dataset, label: int) -> str:
+    """The name of a class, cut to what fits above an image."""
+    name = dataset.class_names[label]
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"

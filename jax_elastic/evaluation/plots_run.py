@@ -109,7 +109,7 @@ def _of_choices(
         "accuracy_against_macs": draw_against_candidates(found.rows, found.macs, title),
         "candidates_chosen": draw_choices(found.rows, candidates, title),
         "images_of_candidates": draw_examples(
-            dataset, choice[0], found.top1[at], candidates, point
+            dataset, choice[0], found.answer[at][0], candidates, point
         ),
     }
 

@@ -43,14 +43,17 @@ class Series:
     Attributes:
       name: stands in the legend.
       style: its colour and marker.
-      rows: of one run, or of one method of a paper.
+      rows: of one run, of several that share a name, or of one method of a paper.
       published: whether a paper prints them; they are drawn hollow.
+      alike: whether they are what images of the run choose among, each run for all images alike;
+        they are drawn as rings, in which the same point of another run can lie.
     """
 
     name: str
     style: Style
     rows: tuple[Row, ...]
     published: bool = False
+    alike: bool = False
 
     @property
     def budgets(self) -> bool:
@@ -61,10 +64,18 @@ class Series:
     def joined(self) -> bool:
         """Whether a line may lead from one to the next: budgets, or points along one axis.
 
-        Not so points that a paper prints without budgets: what lies between them is not known.
+        So also networks of one point each, whose order is that of their costs. Not so points that
+        a paper prints without budgets: what lies between them is not known.
         """
-        along = self.budgets or (not self.published and axis_of(self.rows) is not None)
+        along = self.budgets or (
+            not (self.published or self.alike) and (self._apart or axis_of(self.rows) is not None)
+        )
         return len(self.rows) > 1 and along
+
+    @property
+    def _apart(self) -> bool:
+        """Whether each row is of a workdir of its own."""
+        return len({row.get("workdir") for row in self.rows}) == len(self.rows)
 
     def having(self, key: str) -> "Series":
         """The rows that have a field."""
@@ -94,18 +105,29 @@ def axis_of(rows: Sequence[Row]) -> str | None:
 def series_of(rows: Sequence[Row], published: Sequence[Row] = ()) -> list[Series]:
     """Runs in their order, then published methods; a run with several subnets has a line of each.
 
-    Without budgets, the subnets are the points of one series.
+    Without budgets, the subnets are the points of one series; but where images choose, what they
+    choose among is one of its own.
     """
     found: list[Series] = []
     for run, own in grouped(rows, "{run}").items():
         parts = grouped(own, "{run}, {subnet}") if own[0]["asked"] is not None else {run: own}
         for name, part in parts.items():
             named = name if len(parts) > 1 else run
-            found.append(Series(named, series_style(len(found)), tuple(part)))
+            found += _by_choice(Series(named, series_style(len(found)), tuple(part)))
     for i, (name, part) in enumerate(grouped(published, "{method} ({source})").items()):
         grey = Style(GREY, series_style(i).marker, ":")
         found.append(Series(name, grey, tuple(part), published=True))
     return found
+
+
+def _by_choice(series: Series) -> list[Series]:
+    """What images choose, and apart from it what is run alike for all."""
+    chosen = tuple(row for row in series.rows if row.get("choices") is not None)
+    alike = tuple(row for row in series.rows if row.get("choices") is None)
+    if not chosen or not alike:
+        return [series]
+    name = f"{series.name}, one point for all images"
+    return [replace(series, rows=chosen), replace(series, name=name, rows=alike, alike=True)]
 
 
 def grouped(rows: Sequence[Row], name: str) -> dict[str, list[Row]]:
@@ -124,10 +146,10 @@ def look(series: Series) -> dict[str, Any]:
         "linestyle": style.line if series.joined else "",
         "linewidth": 1.0,
         "marker": style.marker,
-        "markersize": 5.5,
-        "markerfacecolor": "white" if series.published else style.colour,
+        "markersize": 9.5 if series.alike else 5.5,
+        "markerfacecolor": "white" if series.published or series.alike else style.colour,
         "markeredgewidth": 1.0,
-        "zorder": 2 if series.published else 3,
+        "zorder": 2 if series.published or series.alike else 3,
     }
 
 

@@ -31,6 +31,8 @@ from jax_elastic.evaluation.rows import Row
 from jax_elastic.evaluation.tables import count_unit
 from jax_elastic.subnet import Subnet
 
+ASIDE = 0.2  # of the distance between two choices: how far apart places stand, all together
+TICKS = 10  # choices that each have a tick
 SAMPLE = 60  # operating points: what is advised where there were too few
 
 
@@ -113,7 +115,8 @@ def draw_preferences(rows: Sequence[Row], title: str, size: int | None = None) -
 
     Above, the mean top-1 (percent) over all points that have the choice, with its 95 % t-interval
     over these points; below, in which share of the Pareto-optimal points it stands, beside its
-    share of all points, which is what it would be if the front did not care.
+    share of all points, which is what it would be if the front did not care. The places stand
+    side by side at each choice, so that those that are worth the same can be told apart.
 
     Args:
       rows: one network's, see `is_combination`.
@@ -135,26 +138,33 @@ def draw_preferences(rows: Sequence[Row], title: str, size: int | None = None) -
     panels[0].set_title(title, fontsize=11, loc="left")
     axis = points[0][0].axis
     drawn = []
+    choices = np.unique(values)
+    aside = ASIDE * np.diff(choices).min() / values.shape[1]
     for place in range(values.shape[1]):
         found = [
             {"subnet": str(Subnet(axis, (value,))), **_worth(top1, values[:, place] == value, best)}
             for value in np.unique(values[:, place])
         ]
-        one = Series(f"choice {place + 1} of {axis}", series_style(place), tuple(found))
+        free = ["x" if other == place else "_" for other in range(values.shape[1])]
+        one = Series(f"{axis}:{','.join(free)}", series_style(place), tuple(found))
         drawn.append(one)
-        _draw_choices(panels, one)
+        _draw_choices(panels, one, aside * (place - (values.shape[1] - 1) / 2))
     panels[0].set_ylabel("mean top-1, %\n(bar: 95 % interval over points)")
     panels[1].set_ylabel(
         f"share of the {best.sum()} Pareto points, %\n(grey: of all {len(points)})"
     )
-    panels[1].set_xlabel(f"{axis}, chosen at one place")
+    panels[1].set_xlabel(f"x, the number at one place of {axis}, with any at the others")
+    if len(choices) <= TICKS:
+        panels[1].set_xticks(choices)
     finish(figure, panels, drawn)
     figure.align_ylabels(panels)
     return figure
 
 
 def _is_cloud(series: Series) -> bool:
-    return len(series.rows) > 2 and all(map(is_combination, series.rows))
+    """Whether its points are many combinations of one network, in no order."""
+    apart = not (series.joined or series.alike)
+    return len(series.rows) > 2 and apart and all(map(is_combination, series.rows))
 
 
 def _labelled(best: Series, size: float) -> list[tuple[float, float, str]]:
@@ -176,8 +186,8 @@ def _worth(top1: Floats, there: Any, best: Any) -> dict[str, Any]:
     }
 
 
-def _draw_choices(panels: Sequence[Axes], series: Series) -> None:
-    value = np.array([Subnet.parse(row["subnet"]).value[0] for row in series.rows], float)
+def _draw_choices(panels: Sequence[Axes], series: Series, aside: float) -> None:
+    value = np.array([Subnet.parse(row["subnet"]).value[0] for row in series.rows], float) + aside
     style = look(series)
     draw_intervals(panels[0], value, series)
     panels[0].plot(value, series.values("top1", 100), **style)
@@ -203,7 +213,7 @@ def _check_preferences(points: Sequence[Subnet], more: str) -> None:
         for value, count in of_place.items():
             if count < 2:
                 raise UsageError(
-                    f"only one point has {value:g} as choice {place} of {points[0].axis}",
+                    f"only one point has {value:g} as number {place} of {points[0].axis}",
                     "two or more of each choice",
                     more,
                 )

@@ -52,12 +52,19 @@ class Column:
       heading: what stands above it.
       formatter: field -> cell; never sees None, which prints as ``-``.
       left: whether the column is text, aligned left.
+      idle: a value that says nothing where all rows have it, such as a spread of 0.
     """
 
     key: str
     heading: str
     formatter: Callable[[Any], str] = str
     left: bool = False
+    idle: Any = None
+
+    def tells(self, rows: Sequence[Row]) -> bool:
+        """Whether some row has a value that says something."""
+        values = [row[self.key] for row in rows if row.get(self.key) is not None]
+        return any(self.idle is None or value != self.idle for value in values)
 
 
 BUDGET_COLUMNS = (
@@ -76,7 +83,7 @@ BUDGET_COLUMNS = (
     Column("blocks_std", "std", format_number),
     Column("blocks_p99", "p99", format_number),
     Column("macs_mean", "MACs", format_count),
-    Column("macs_std", "std", format_count),
+    Column("macs_std", "MACs std", format_count, idle=0.0),
     Column("macs_chosen_mean", "of chosen", format_count),
     Column("choices", "choices", format_percentages),
     Column("gate_mean", "gate mean", "{:.3f}".format),
@@ -116,8 +123,8 @@ def format_table(rows: Sequence[Row], columns: Sequence[Column] | None = None) -
 
 
 def with_values(columns: Sequence[Column], rows: Sequence[Row]) -> list[Column]:
-    """The columns that some row has a value for; all where there are no rows."""
-    return [c for c in columns if not rows or any(row.get(c.key) is not None for row in rows)]
+    """The columns that tell something of some row; all where there are no rows."""
+    return [column for column in columns if not rows or column.tells(rows)]
 
 
 def _cell(row: Row, column: Column) -> str:

@@ -49,10 +49,11 @@ def plan(
 ) -> Plan:
     """The cases of each batch size, the dense form first.
 
-    That is every block open and no gate asked, where the network has it, by `static`; else the
-    fullest point, or the `only` one, by `masked`. Points without gates are run by `static` alone,
-    and those that let a share of a batch pass by `masked` and one other, because the others do the
-    same.
+    That is every block open and no gate asked, where the network has it, by `static`; of one that
+    chooses among candidates the dearest of them, alone, by `static`, because no image is run at
+    all of them; else the fullest point, or the `only` one, by `masked`. Points without gates are
+    run by `static` alone, and those that let a share of a batch pass by `masked` and one other,
+    because the others do the same.
 
     Args:
       network: the family.
@@ -133,8 +134,13 @@ def _dense(network: Family, budgets: Sequence[float], only: Subnet | None) -> Ca
     highest = max(asked_of(network, budgets), key=lambda asked: asked or 0)
     if not gated_codes(network, fullest):
         return Case(fullest, highest, "static", dense=True)
-    point = None if only else all_blocks(network)
+    point = None if only else _ungated(network)
     return Case(point, None, "static", True) if point else Case(fullest, highest, "masked", True)
+
+
+def _ungated(network: Family) -> Subnet | None:
+    """The most that an image can get of a network with gates, without one; None if it has none."""
+    return network.candidates[-1] if network.candidates else all_blocks(network)
 
 
 def _default_engines(size: int) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ References:
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -36,7 +37,7 @@ class Evolution:
       population: points of a generation; the first are drawn at random.
       parents: how many of the best so far have children.
       crossed: share of the children that have two parents; of the others single choices change.
-      mutated: expected number of choices that change.
+      mutated: expected number of choices that change, 0 or more.
 
     Raises:
       ValueError: at construction, where a number is out of range.
@@ -48,7 +49,8 @@ class Evolution:
     mutated: float = 1.0
 
     def __post_init__(self) -> None:
-        if min(self.population, self.parents) < 1 or not 0 <= self.crossed <= 1:
+        sizes = min(self.population, self.parents)
+        if sizes < 1 or not 0 <= self.crossed <= 1 or not 0 <= self.mutated < math.inf:
             raise ValueError(f"{self} is not a way to make children")
 
 

@@ -56,9 +56,10 @@ def measure(
       A row per case; keys `subnet, asked, engine, batch_size, ms_median, ms_p99` (of a call),
       `ms_per_image` (from the median), `time_ratio` (the median over the rounds of the time in
       times of the dense form), `macs_mean` (of the images that were timed), `mac_ratio` (to the
-      dense form's), `executed_macs_mean` (per image, of the micro-batches that ran), `achieved`
-      (share of the blocks open), `top1, top1_ci95, n` (these four of the whole split, top1 at the
-      finest label level), `dense, rounds, device, load` (of the machine in the minute before).
+      most that an image costs in the dense form), `executed_macs_mean` (per image, of the
+      micro-batches that ran), `achieved` (share of the blocks open), `top1, top1_ci95, n` (these
+      four of the whole split, top1 at the finest label level), `dense, rounds, device, load` (of
+      the machine in the minute before).
       `asked` and `achieved` are None where there is none.
 
     Raises:
@@ -136,7 +137,7 @@ class _Costs:
         macs = float(self._nominal.of_images(case.subnet, calls.shape, opened, choice).mean())
         return {
             "macs_mean": macs,
-            "mac_ratio": macs / self._nominal.cost(dense.subnet).full,
+            "mac_ratio": macs / self._nominal.most(dense.subnet),
             "executed_macs_mean": self._ran(case.subnet, calls),
         }
 

@@ -64,18 +64,32 @@ def choose(rows: Sequence[Row], limits: Limits) -> Row:
     check_limits(limits)
     found = within(rows, limits)
     if found is None:
-        raise none_fits(min(rows, key=lambda row: excess(row, limits)), limits)
+        raise none_fits(
+            min(rows, key=lambda row: excess(row, limits)), limits, _alike(rows, limits)
+        )
     return found
 
 
-def none_fits(nearest: Row, limits: Limits) -> UsageError:
-    """The error where no operating point keeps the limits."""
+def _alike(rows: Sequence[Row], limits: Limits) -> tuple[str, ...]:
+    """Of what is limited, that in which several rows do not differ."""
+    return tuple(n for n in limits if len(rows) > 1 and len({row.get(n) for row in rows}) == 1)
+
+
+def none_fits(nearest: Row, limits: Limits, alike: Sequence[str] = ()) -> UsageError:
+    """The error where no operating point keeps the limits.
+
+    Args:
+      nearest: what comes nearest.
+      limits: that it exceeds.
+      alike: of what is limited, that which is the same at all operating points.
+    """
     told = [name for name in LIMITED if name in limits and nearest.get(name) is not None]
     costs = " and ".join(format_cost(name, nearest[name]) for name in told)
     more = " or ".join(f"--max_{name}" for name in LIMITED if name in limits)
     return UsageError(
         f"no operating point keeps {describe_limits(limits)}",
-        f"{name_point(nearest)} comes nearest, with {costs}",
+        f"{name_point(nearest)} comes nearest, with {costs}"
+        + "".join(f"; all points have as many {LIMITED[name]}" for name in alike),
         f"give more by {more}",
     )
 

@@ -1,4 +1,9 @@
-"""Which operating points a search measures: all, or where they are too many those worth trying."""
+"""Which operating points a search measures: all, or where they are too many those worth trying.
+
+References:
+  Resizable Neural Networks (ICLR 2020 submission), RS-NAS; what it leaves open:
+  docs/choices.md R16.
+"""
 
 import dataclasses
 import functools

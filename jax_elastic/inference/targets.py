@@ -1,7 +1,8 @@
 """Which of several operating points suits each training image best, and what choosing is worth.
 
 References:
-  Resizable Neural Networks (ICLR 2020 submission), RS-Adapt.
+  Resizable Neural Networks (ICLR 2020 submission), RS-Adapt; what it leaves open:
+  docs/choices.md R17.
 """
 
 from collections.abc import Iterator, Sequence

@@ -14,7 +14,7 @@ from jax_elastic.errors import UsageError
 from jax_elastic.training.aim import agreed
 from jax_elastic.training.config import build, check_keys, describe, differences
 from jax_elastic.training.form import FormChoice, resolve
-from jax_elastic.training.phases import Phase
+from jax_elastic.training.phases import Phase, check_shared_schedules
 from jax_elastic.training.profiling import step_range
 
 SCHEMA = 1
@@ -134,6 +134,16 @@ class Experiment(Settings):
         """The phases that are run: without those that `init_from` makes needless."""
         return tuple(phase for phase in self.phases if not (phase.pretrain and self.init_from))
 
+    @property
+    def caution(self) -> str:
+        """What to say of a run that is for one operating point and trains others; or nothing."""
+        if not self.subnet or any(phase.objective == TARGET for phase in self.phases_run):
+            return ""
+        return (
+            f"config.subnet is {self.subnet}: it alone is validated and evaluated, and decides "
+            f"which checkpoint is the best; no phase trains it alone (objective {TARGET!r})"
+        )
+
     def form_in(self, phase: Phase, platform: str) -> Form:
         """The form of a phase's steps on a platform, e.g. ``cpu``."""
         return resolve(self.form, self.network, phase, platform)
@@ -185,6 +195,7 @@ class Experiment(Settings):
                     "accumulate 1",
                     "or another config.form, for example host",
                 )
+        check_shared_schedules(self.phases)
 
 
 def from_config(config: Mapping[str, Any]) -> Experiment:

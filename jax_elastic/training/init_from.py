@@ -149,8 +149,8 @@ def _lines(workdir: str, meta: Meta, match: Match) -> tuple[str, ...]:
         f"{len(match.taken)} leaves taken"
     ]
     for paths, told in (
-        (match.fresh, "leaves of this network are not there and stay fresh"),
-        (match.dropped, "leaves of that network are not here and are dropped"),
+        (match.fresh, f"leaves of this network are not in {workdir} and start fresh"),
+        (match.dropped, f"leaves of {workdir} are not in this network and are left out"),
     ):
         if paths:
             lines.append(f"{len(paths)} {told}: {first_few(paths)}")

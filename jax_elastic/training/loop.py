@@ -17,7 +17,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jax_elastic import rng
-from jax_elastic.data.datasets import Dataset, load
+from jax_elastic.data.datasets import Dataset, load_to_train
+from jax_elastic.data.targets import check_teacher
 from jax_elastic.errors import UsageError
 from jax_elastic.training.checkpoint import tree_hash
 from jax_elastic.training.clock import Clock
@@ -70,8 +71,9 @@ def train(
       The final state, replicated over the devices.
 
     Raises:
-      UsageError: see `Experiment.check_complete`, `load`, `Checkpoints.restore` and `Profiler`; or
-        patience without `validate`.
+      UsageError: see `Experiment.check_complete`, `load_to_train`, `start_from`,
+        `check_teacher`, `Checkpoints.restore` and `Profiler`; or patience without
+        `validate`.
       NonFiniteLossError: a loss is not finite.
       Stopped: `stop` was true; called again, `train` goes on to the same final bits.
     """
@@ -107,8 +109,9 @@ class _Run:
         self.report = report if first else silent
         self.metrics = MetricsFile(workdir / METRICS, EventFiles(workdir / EVENTS), writes=first)
         self.mesh: Mesh = make_mesh(devices)
-        data = load(experiment.data, "train")
+        data = load_to_train(experiment.data)
         self._check(data)
+        self.teacher = data.teacher
         self.spans = spans(experiment.phases_run, len(data))
         self.clock = Clock()
         self.validation = Validation(experiment, validate, self.metrics, self.report)
@@ -155,7 +158,10 @@ class _Run:
 
     def _begin(self, fresh: TrainState) -> TrainState:
         """The state at step 0: fresh, or with the weights of another run."""
+        if caution := self.experiment.caution:
+            self.report(caution)
         if not self.experiment.init_from:
+            check_teacher(self.teacher, "")
             return fresh
         start = start_from(
             self.experiment.init_from,
@@ -163,6 +169,7 @@ class _Run:
             self.experiment.phases_run,
             replicated(self.mesh),
         )
+        check_teacher(self.teacher, start.row["init_hash"])
         self.metrics.append(start.row)
         for line in start.lines:
             self.report(line)

@@ -125,6 +125,34 @@ class Phase:
             )
 
 
+def check_shared_schedules(phases: tuple[Phase, ...]) -> None:
+    """Refuses phases between which the learning rate of the schedule that they share would jump.
+
+    Phases share one where they have the same `schedule_epochs` and the later one has a
+    `schedule_start`.
+
+    Raises:
+      UsageError: one starts elsewhere in the schedule than where the one before ended.
+    """
+    for index, phase in enumerate(phases):
+        before = [
+            other
+            for other in phases[:index]
+            if 0 < other.schedule_epochs == phase.schedule_epochs and phase.schedule_start
+        ]
+        if not before:
+            continue
+        end = before[-1].schedule_start + before[-1].epochs
+        # Sums of epochs are rounded.
+        if not math.isclose(end, phase.schedule_start, rel_tol=1e-9):
+            raise UsageError(
+                f"phase {phase.name!r} starts at epoch {phase.schedule_start:g} of a schedule that "
+                f"phase {before[-1].name!r} leaves at epoch {end:g}",
+                f"schedule_start {end:g}, so that the learning rate goes on where it was",
+                "change epochs, schedule_start and schedule_epochs of both phases together",
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class Span:
     """A phase on the time line of a run.

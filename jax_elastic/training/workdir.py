@@ -3,7 +3,7 @@
 import json
 import secrets
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,6 @@ EVENTS = "tensorboard"
 PROFILE = "profile"
 
 Checkpoint = Literal["newest", "best"]
-_HOW_TO_GET: dict[Checkpoint, str] = {
-    "newest": "train first, with its config: python train.py --config=... --workdir=...",
-    "best": "train with validations: config.data.validation above 0, and a phase that validates",
-}
 
 
 def claim(workdir: Path, experiment: Experiment) -> None:
@@ -198,7 +194,7 @@ def load_variables(
     Raises:
       UsageError: no whole checkpoint, or one of another network.
     """
-    if checkpoint not in _HOW_TO_GET:
+    if checkpoint not in get_args(Checkpoint):
         raise UsageError(f"unknown checkpoint {checkpoint!r}", "one of newest, best")
     directory = workdir / (CHECKPOINTS if checkpoint == "newest" else BEST)
     place = SingleDeviceSharding(jax.local_devices()[0])
@@ -213,12 +209,25 @@ def load_variables(
         with Checkpoints(directory, experiment.runtime.keep) as checkpoints:
             restored = checkpoints.restore(targets)
     if restored is None:
-        raise UsageError(
-            f"{workdir} has no {checkpoint} checkpoint", next_step=_HOW_TO_GET[checkpoint]
-        )
+        raise _no_checkpoint(workdir, experiment.runtime.save_every, checkpoint)
     items, meta = restored
     item = _evaluated(meta)
     return items[item], {**meta, "item": item}
+
+
+def _no_checkpoint(workdir: Path, save_every: int, checkpoint: Checkpoint) -> UsageError:
+    """The error of a workdir without a checkpoint of a kind; it tells how to get one."""
+    if checkpoint == "best":
+        return UsageError(
+            f"{workdir} has no best checkpoint",
+            next_step="train with validations: config.data.validation above 0, and a phase that "
+            "validates",
+        )
+    return UsageError(
+        f"{workdir} has no checkpoint yet",
+        f"training writes one every {save_every} steps and at the end of each phase",
+        f"train first, with its config: python train.py --config=... --workdir={workdir}",
+    )
 
 
 def _evaluated(meta: Meta) -> str:

@@ -279,8 +279,8 @@ def test_another_scale_is_refused():
 
 @pytest.mark.slow
 def test_what_is_finetuned_is_trained_and_evaluated_from_end_to_end(monkeypatch, tmp_path):
-    def shortened(*args):
-        experiment = read(*args)
+    def shortened(*args, **given):
+        experiment = read(*args, **given)
         network = dataclasses.replace(experiment.network, backbone=ResNet((1, 1, 1), 2), side=12)
         phases = tuple(dataclasses.replace(phase, epochs=0.25) for phase in experiment.phases)
         return dataclasses.replace(experiment, network=network, phases=phases, form="host")

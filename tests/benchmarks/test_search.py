@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.search import EVALUATIONS, NETWORK, SEEDS, TABLE, compare
+from benchmarks.search import EVALUATIONS, NETWORK, SEEDS, TABLE, compare, main
 from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.evaluation.rows import read_json
 from jax_elastic.inference.query import choose, within
 from jax_elastic.inference.table import read_table
 
@@ -33,6 +34,28 @@ def test_evolution_finds_at_least_what_chance_finds_at_equal_evaluations():
     for row in compare(ROWS, EVALUATIONS, SEEDS):
         assert row["evolution"] >= row["chance"], row
         assert row["kept"]
+        low, high = row["more_ci95"]
+        assert low <= row["more"] <= high
+        assert row["more"] == pytest.approx(row["evolution_mean"] - row["chance_mean"])
+
+
+def test_the_recorded_comparison_is_that_of_the_recorded_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(REPOSITORY)
+    main(["--recorded", f"--json={tmp_path / 'rows.json'}"])
+    told, recorded = (
+        read_json(path, "search_benchmark")
+        for path in (tmp_path / "rows.json", "docs/results/search.json")
+    )
+    # Other machines add up in another order.
+    expected = [pytest.approx(numbers(row), rel=1e-9, abs=1e-12) for row in recorded]
+    assert [numbers(row) for row in told] == expected
+
+
+def numbers(row):
+    """All but the facts that tell where a row comes from."""
+    low, high = row["more_ci95"]
+    told = {name: value for name, value in row.items() if isinstance(value, int | float)}
+    return {**told, "low": low, "high": high}
 
 
 @given(st.integers(0, 242), st.integers(0, 242), st.booleans())

@@ -66,7 +66,7 @@ def test_training_reads_no_test_data(tmp_path: Path, monkeypatch: pytest.MonkeyP
         return load_data(config, split)
 
     monkeypatch.setattr("jax_elastic.cli.train_command.load", watched)
-    monkeypatch.setattr("jax_elastic.training.loop.load", watched)
+    monkeypatch.setattr("jax_elastic.data.datasets.load", watched)
     # Interrupted right after all has been read.
     monkeypatch.setattr("jax_elastic.training.loop._Run.start", interrupt)
     assert run(["train", f"--config={DIGITS}", f"--workdir={tmp_path}", "--platform=cpu"]) == 130

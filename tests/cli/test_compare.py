@@ -170,9 +170,18 @@ def test_networks_of_one_name_are_one_curve(runs: Path, capsys: pytest.CaptureFi
     assert compare(runs, "base,large,nested", "--labels=thin,thin,nested", "--json=-") == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     assert [(r["run"], r["macs_mean"]) for r in rows[:2]] == [("thin", 2e6), ("thin", 3e6)]
+    assert [r["workdir"] for r in rows[:2]] == [str(runs / "base"), str(runs / "large")]
 
     assert compare(runs, "base,large", "--labels=thin,thin") == 0
     assert (runs / "out" / "error_against_macs.png").exists()
+
+
+def test_networks_of_one_combination_each_are_a_curve_and_no_front(runs: Path) -> None:
+    for name, macs in (("a", 1e6), ("b", 2e6), ("c", 3e6)):
+        rows = [row(None, subnet=f"cut:{macs / 3e6:g},1", macs_mean=macs)]
+        write_json(runs / name / "eval.json", "eval", rows)
+    assert compare(runs, "a,b,c", "--labels=nas,nas,nas") == 0
+    assert {path.stem for path in (runs / "out").iterdir()} == {FIGURES[0], "error_against_macs"}
 
 
 def write_branches(workdir: Path, *l1: float, step: int = 9) -> None:
@@ -240,7 +249,7 @@ def test_papers_are_drawn_on_their_own_data_and_what_is_left_out_is_said(
     lines = capsys.readouterr().out.splitlines()
     first = next(i for i, line in enumerate(lines) if line == told[0])
     assert lines[first:-1] == told
-    assert lines[-1].endswith("only from their own tables; urnet.json has those of URNet")
+    assert lines[-1].startswith("published figures are those that urnet.json has of URNet; ")
     beside = (runs / "out" / "runs_against_budget.png").read_bytes()
     assert (beside == alone) == (name == "digits")
 

@@ -162,7 +162,7 @@ def test_a_point_that_is_accurate_at_no_level_is_said(
         ({"network": {"coarse": 0}}, ["--accuracy=0.9"], "this network has one label level"),
         ({"data": {"validation": 0}}, ["--accuracy=0.9"], "data.validation is 0; hold out"),
         ({"data": {"taxonomy": "digit"}}, ["--accuracy=0.9"], "there is no taxonomy 'digit'"),
-        ({}, ["--accuracy=0.9"], "has no newest checkpoint"),
+        ({}, ["--accuracy=0.9"], "has no checkpoint yet"),
     ],
 )
 def test_what_has_no_levels_to_choose_is_one_line(

@@ -4,11 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+import families
 import pytest
 
 from jax_elastic.cli import run
 from jax_elastic.cli.flags import read_config
-from jax_elastic.cli.macs_command import telling
+from jax_elastic.cli.macs_command import explain, telling
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.subnet import Subnet
@@ -95,6 +96,15 @@ def test_columns_of_executed_macs_and_of_gates_are_shown_where_they_tell_somethi
     found = {column.key for column in telling(rows)}
     assert found & {"executed_macs", "gates", "params_gates"} == shown
     assert {"subnet", "macs", "params"} < found
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [("adapt", "all gates open, of candidates the dearest"), ("urnet", "all gates open")],
+)
+def test_of_candidates_the_legend_says_which_is_counted(network: str, told: str) -> None:
+    (line,) = explain(telling([counted(9, 9, 1)]), families.SMALL[network])
+    assert line.endswith(told)
 
 
 def test_the_network_of_a_run_is_counted_by_its_workdir(

@@ -203,3 +203,8 @@ def test_columns_of_blocks_and_changes_are_left_out_where_no_image_has_any():
     keys = [column.key for column in predict_command._columns(rows)]
     assert keys == ["file", "class", "confidence", "macs", "macs_share"]
     assert predict_command._describe_usage(rows, None, False) == []
+
+
+@pytest.mark.parametrize(("choice", "lines"), [("width:2", 1), (None, 0)])
+def test_where_images_choose_it_is_said_what_full_has_in_it(choice, lines):
+    assert len(predict_command._describe_choices([{"choice": choice}])) == lines

@@ -1,5 +1,6 @@
 """`search` from flags to table, picture and answer, on small networks that were trained."""
 
+import dataclasses
 import json
 
 import pytest
@@ -11,7 +12,9 @@ from jax_elastic.cli import run
 from jax_elastic.cli.search_command import describe_answer, next_commands
 from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import load as load_data
+from jax_elastic.elastic.resizable.adapt import Adapt
 from jax_elastic.elastic.resizable.resizable import Resizable
+from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.inference.measures import Measures
 from jax_elastic.training.experiment import Experiment
@@ -19,6 +22,7 @@ from jax_elastic.training.phases import Phase
 
 NET = Resizable(ResNet((1, 1), width=4, classes=10), scales=(0.5, 1.0), side=8)
 PHASE = Phase("only", 1, NET.objectives[0], 0.1)
+LEARNING = Phase("learner", 1, "learner", 0.1)
 EXPERIMENT = Experiment(network=NET, phases=(PHASE,), data=DataConfig())
 LOW, FULL = "resolution:0.5,0.5", "resolution:1,1"
 MIXED = ["resolution:0.5,1", "resolution:1,0.5"]
@@ -56,13 +60,14 @@ def test_all_points_are_evaluated_and_the_best_within_the_limit_is_told(resizabl
     facts = {(row["data"], row["split"], row["step"], row["checkpoint"]) for row in rows}
     assert facts == {("digits", "validation", 40, "newest")}
     assert {len(row["hash"]) for row in rows} == {64}
-    progress, title, heading, *_, picture, answer, test, train = (
+    progress, title, told, heading, *_, picture, answer, test, train = (
         capsys.readouterr().out.splitlines()
     )
     assert progress == "4 of 4 operating points"
     assert title == (
         f"{resizable}, step 40: all 4 operating points; 4 in {resizable / 'search.json'}"
     )
+    assert told.startswith("Pareto front of top-1 and MACs, ") and told.endswith(" of 4:")
     assert heading.split() == ["subnet", "top-1", "95", "%", "interval", "MACs", "parameters"]
     assert picture == str(resizable / "search.png")
     assert (resizable / "search.png").read_bytes()[:4] == b"\x89PNG"
@@ -119,6 +124,33 @@ def test_points_that_are_named_are_timed_on_as_many_images_as_are_wanted(resizab
     assert " ms for batches of 2" in capsys.readouterr().out
 
 
+def test_the_answer_is_one_of_the_points_that_are_named(resizable, table, capsys):
+    argv = [f"--workdir={resizable}", f"--json={table}", "--max_macs=1e9"]
+    assert run(["search", *argv]) == 0
+    rows = rows_of(table.read_text())
+    worst = min(rows, key=lambda row: (row["top1"], -row["macs"]))["subnet"]
+    capsys.readouterr()
+
+    assert run(["search", *argv, f"--subnet={worst}"]) == 0
+
+    title, _, _, line, _, told, *_ = capsys.readouterr().out.splitlines()
+    assert title.endswith(f": 1 operating point, as named; 4 in {table}")
+    assert line.startswith(worst) and told.startswith(f"best within 1.0 G MACs: {worst}, top-1 ")
+    assert rows_of(table.read_text()) == rows
+
+
+def test_points_that_are_timed_at_another_batch_size_are_timed_anew(resizable, table):
+    argv = [f"--workdir={resizable}", f"--json={table}", f"--subnet={LOW}", "--images=9", "--ms"]
+    assert run(["search", *argv, "--batch_size=2"]) == 0
+    (before,) = rows_of(table.read_text())
+
+    assert run(["search", *argv, "--batch_size=1"]) == 0
+
+    (after,) = rows_of(table.read_text())
+    assert (before["batch_size"], after["batch_size"]) == (2, 1)
+    assert {**after, "ms": 0, "batch_size": 0} == {**before, "ms": 0, "batch_size": 0}
+
+
 def test_budgets_are_points_of_a_network_with_gates(workdir, capsys):
     argv = [f"--workdir={workdir}", "--budgets=0.9,0.3", "--json=-"]
     assert run(["search", *argv]) == 0
@@ -165,7 +197,8 @@ def test_an_interrupted_search_goes_on_from_what_it_measured(resizable, table, c
     monkeypatch.setattr("jax_elastic.inference.table.CHUNK", 3)
     monkeypatch.setattr(Measures, "__call__", once)
     assert run(argv) == 130
-    assert capsys.readouterr().err == "interrupted; the same command goes on from its table\n"
+    told = "interrupted; the same command goes on from what its table has\n"
+    assert capsys.readouterr().err == told
     assert len(rows_of(table.read_text())) == 3
 
     assert run(argv) == 0
@@ -199,13 +232,22 @@ def test_an_answer_tells_all_that_is_known_of_it():
 
 
 def test_a_point_with_a_budget_is_tested_at_it(tmp_path):
-    assert next_commands(answer(), tmp_path) == [
+    assert next_commands(answer(), tmp_path, URNet()) == [
         f"python -m jax_elastic eval --workdir={tmp_path} --subnet=full --budgets=0.6"
     ]
-    assert next_commands(answer(recalibrated_images=64), tmp_path) == [
+    assert next_commands(answer(recalibrated_images=64), tmp_path, URNet()) == [
         f"python -m jax_elastic recalibrate --workdir={tmp_path} --subnet=full --budget=0.6 "
         "--images=64"
     ]
+
+
+def test_the_training_of_a_point_of_a_single_choice_is_told_where_it_can_be_aimed_at(tmp_path):
+    network = dataclasses.replace(NET, places="input")
+    point = answer(subnet="resolution:0.5", asked=None, achieved=None)
+
+    _, train = next_commands(point, tmp_path, network)
+
+    assert f"--config.subnet=resolution:0.5 --config.init_from={tmp_path}" in train
 
 
 @pytest.mark.parametrize(
@@ -228,3 +270,14 @@ def test_bad_input_is_one_line_that_names_it(argv, message, resizable, capsys):
 def test_a_workdir_must_be_named(capsys):
     assert run(["search"]) == 2
     assert "--workdir is missing" in capsys.readouterr().err
+
+
+def test_candidates_of_a_choice_are_searched_by_themselves_too(tmp_path, capsys):
+    choosing = dataclasses.replace(EXPERIMENT, network=Adapt(NET, width=4), phases=(LEARNING,))
+    leave_run(tmp_path, choosing, LOW, FULL, "adapt:2")
+
+    assert run(["search", f"--workdir={tmp_path}", "--images=8"]) == 0
+
+    found = [row["subnet"] for row in rows_of((tmp_path / "search.json").read_text())]
+    assert found == ["adapt:1", "adapt:2", LOW, FULL]
+    assert "2 candidates of their choices by themselves" in capsys.readouterr().out

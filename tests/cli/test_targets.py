@@ -6,12 +6,13 @@ import shlex
 
 import numpy as np
 import pytest
+from found_rows import table_row
 from left_run import leave_run
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli import run
 from jax_elastic.data.data_config import DataConfig
-from jax_elastic.data.datasets import load
+from jax_elastic.data.datasets import load_to_train
 from jax_elastic.data.targets import read_targets
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.evaluation.rows import write_json
@@ -62,7 +63,7 @@ def test_the_file_names_its_candidates_by_cost_and_has_a_row_for_each_beside_it(
 
 
 def test_training_reads_what_the_command_wrote(made):
-    data = load(DataConfig(targets=str(made)), "train")
+    data = load_to_train(DataConfig(targets=str(made)))
 
     assert len(data) == 40
     assert data.labels[:, 1].tolist() == read_targets(made).targets.tolist()
@@ -93,9 +94,9 @@ def test_a_command_that_was_ended_early_goes_on(workdir, made, tmp_path):
 
 
 def test_the_candidates_can_be_the_front_of_a_search(workdir, made, tmp_path):
-    row = {"hash": read_targets(made).checkpoint}
+    weights = read_targets(made).checkpoint
     points = ((LOW, 1, 0.5), ("resolution:0.5,1", 2, 0.4), (FULL, 3, 0.6))
-    rows = [{**row, "subnet": s, "macs": macs, "top1": top1} for s, macs, top1 in points]
+    rows = [table_row(hash=weights, subnet=s, macs=m, top1=top1) for s, m, top1 in points]
     write_json(workdir / "search.json", "search", rows)
     out = tmp_path / "targets.npz"
     assert command(workdir, f"--out={out}", f"--json={tmp_path / 'rows.json'}") == 0

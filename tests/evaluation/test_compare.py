@@ -9,7 +9,9 @@ from jax_elastic.evaluation.compare import describe_published, join_runs, read_p
 from jax_elastic.evaluation.plots_compare import draw_runs_against_budget, draw_runs_against_macs
 from jax_elastic.evaluation.rows import write_json
 
-URNET = Path(__file__).resolve().parents[2] / "docs" / "published" / "urnet.json"
+PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "published"
+URNET = PUBLISHED / "urnet.json"
+RESIZABLE = PUBLISHED / "resizable.json"
 ROW = {
     "subnet": "full",
     "data": "digits",
@@ -76,6 +78,40 @@ def test_every_published_row_names_its_table():
     assert len(rows) == 7 * 2 * 5 + 4 + 5
 
 
+@pytest.mark.parametrize(
+    ("source", "method", "points"),
+    [
+        (1, "ResNet-50 individual", {4.1: 0.764, 2.8: 0.754, 2.0: 0.742, 1.1: 0.716}),
+        (1, "ResNet-50 RS", {4.1: 0.771, 2.8: 0.766, 2.0: 0.752, 1.1: 0.723}),
+        (1, "MobileNetV1 RS", {0.569: 0.720, 0.462: 0.713, 0.391: 0.707, 0.291: 0.695}),
+        (1, "ShuffleNetV2 RS", {0.299: 0.733, 0.251: 0.722, 0.199: 0.709, 0.147: 0.698}),
+        (4, "ResNet-50 RS-NAS", {3.5: 0.778, 2.8: 0.774, 2.3: 0.768, 2.0: 0.765, 1.1: 0.728}),
+        (4, "ResNet-50 ThiNet", {2.9: 0.725, 2.1: 0.725, 1.2: 0.699}),
+        (4, "MobileNetV1 AMC", {0.285: 0.705}),
+    ],
+)
+def test_printed_macs_are_taken_as_macs(source, method, points):
+    rows = read_published(RESIZABLE, [method])
+    rows = [row for row in rows if row["source"].endswith(f"table {source}")]
+    assert {row["macs_mean"] / 1e9: row["top1"] for row in rows} == points
+
+
+def test_what_a_paper_prints_of_macs_goes_before_what_the_counter_says():
+    rows = read_published(RESIZABLE, ["ResNet-50 RS-Aug", "ResNet-50"])
+    found = {row["source"][-1]: row["macs_mean"] for row in rows}
+    assert found == {"2": 4_089_184_256, "4": 4.1e9, "5": 4_089_184_256}
+
+
+def test_every_row_of_resizable_networks_has_a_place_on_an_axis_of_macs():
+    rows = read_published(RESIZABLE)
+    tables = [row["source"] for row in rows]
+    # Three networks twice at four points; five trainings; seven networks; the points of two
+    # networks beside those of others; two networks in three trainings.
+    expected = {1: 3 * 2 * 4, 2: 5, 3: 7, 4: 1 + 5 + 5 + 10 + 1 + 3 + 3, 5: 2 * 3}
+    assert {int(s[-1]): tables.count(s) for s in set(tables)} == expected
+    assert all("macs_mean" in row for row in rows)
+
+
 def test_a_method_that_a_file_lacks_is_refused():
     with pytest.raises(UsageError, match="no method 'BlockDrop'; it has rand val, "):
         read_published(URNET, ["BlockDrop"])
@@ -87,7 +123,7 @@ def test_a_published_row_needs_a_source(tmp_path):
         read_published(tmp_path / "own.json")
 
 
-OWN = "published figures of other methods are drawn only from their own tables; urnet.json has "
+OWN = "published figures are those that urnet.json has of {}; what other papers print is not there"
 PICTURES = ["runs_against_macs", "runs_against_budget", "ranged_against_fixed"]
 
 
@@ -99,7 +135,7 @@ def test_what_is_drawn_of_papers_and_what_not_is_said_of_each_picture():
         "no budget, so a level line without blocks: ResNet-72, ResNet-101",
         "ranged_against_fixed: runs alone",
         "left out: what urnet.json has on cifar10, cifar100",
-        OWN + "those of URNet",
+        OWN.format("URNet"),
     ]
 
 
@@ -142,7 +178,7 @@ def test_each_of_several_papers_is_told_of():
         "runs_against_macs: A (One, table 1); B (Two, table 3); no FLOPs are printed of A",
         "runs_against_budget: A (One, table 1); several points, but no budget, so left out: B; "
         "no blocks are printed of A; no FLOPs are printed of A",
-        OWN + "those of One, Two",
+        OWN.format("One, Two"),
     ]
 
 
@@ -151,5 +187,5 @@ def test_a_file_without_rows_on_a_data_set_says_so():
     assert told == [
         "urnet.json has none on digits",
         "left out: what urnet.json has on cifar10, cifar100, imagenet2012",
-        OWN + "those of URNet",
+        OWN.format("URNet"),
     ]

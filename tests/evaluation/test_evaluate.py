@@ -206,6 +206,14 @@ def test_operating_points_share_a_pass_and_give_a_row_each():
     assert [row["macs_mean"] for row in rows] == [costs.cost(s).full for s in (DEEP, SHALLOW)]
 
 
+def test_the_class_that_each_image_is_taken_for_is_found():
+    values, labels = [1, 2, 3], [0, 1, 0]
+    found = evaluate(Toy(), dataset(values, labels), subnets=[SHALLOW])
+    (answer,) = found.answer[0]
+    assert answer.shape == (3,)
+    np.testing.assert_array_equal(answer == labels, found.top1[0] > 0.5)
+
+
 def test_where_no_operating_point_is_asked_for_every_one_is_evaluated():
     rows = evaluate(Toy(), dataset([1], [1])).rows
     assert [row["subnet"] for row in rows] == ["depth:1", "depth:2"]

@@ -5,9 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.stats import t
 
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.intervals import Interval, mean_interval, paired_difference
+from jax_elastic.evaluation.intervals import (
+    Interval,
+    mean_interval,
+    mean_over_seeds,
+    paired_difference,
+)
 
 # Whole numbers over 8: sums of them are exact, so that equalities need no tolerance.
 EIGHTHS = st.integers(0, 8).map(lambda count: count / 8)
@@ -50,6 +56,33 @@ def as_array(interval):
 @given(ARMS)
 def test_identical_arms_differ_by_exactly_nothing(arm):
     assert paired_difference(arm, arm) == Interval(0, 0, 0, 0)
+
+
+def test_an_interval_over_seeds_alone_is_as_wide_as_that_of_t():
+    values = np.random.default_rng(0).normal(0.4, 1.0, 20)
+    found = mean_over_seeds(values)
+    low, high = t.interval(0.95, 19, values.mean(), values.std(ddof=1) / 20**0.5)
+    assert found.mean == values.mean()
+    # The ends are quantiles of 2000 resampled means, which scatter by some percent of the width.
+    assert [found.low, found.high] == pytest.approx([low, high], abs=0.05 * (high - low))
+
+
+def test_equal_values_of_all_seeds_leave_no_interval():
+    assert mean_over_seeds(np.zeros(4)) == Interval(0, 0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0.5], r"values of shape \(1,\) are no interval; \(seeds,\), at least 2"),
+        ([[0.5, 0.4]], r"values of shape \(1, 2\) are no interval"),
+        ([0.5, np.nan], "1 of 2 values are not finite"),
+    ],
+    ids=["one seed", "images", "not finite"],
+)
+def test_values_that_are_no_seeds_are_refused(values, message):
+    with pytest.raises(UsageError, match=message):
+        mean_over_seeds(values)
 
 
 @given(PAIRS)

@@ -44,7 +44,8 @@ def dataset():
 
 def evaluation(keep=slice(None)):
     choice = [None, None, CHOICE[None] // 2, CHOICE[None]]
-    of_rows = ([np.ones(6)] * 4, [None] * 4, MACS, [()] * 4, choice)
+    answer = [dataset().labels[None, :, 0]] * 4
+    of_rows = ([np.ones(6)] * 4, [None] * 4, MACS, [()] * 4, choice, answer)
     return Evaluation(ROWS[keep], *(part[keep] for part in of_rows))
 
 
@@ -71,22 +72,46 @@ def test_bars_stack_to_all_images_and_tell_the_shares_that_are_wide_enough():
     assert legend(figure) == list(CANDIDATES)
 
 
-def test_a_bar_spans_what_most_images_cost_and_a_hollow_point_leaves_out_the_choosing():
+def test_a_line_spans_what_most_images_cost_and_a_hollow_point_leaves_out_the_choosing():
     figure = draw_against_candidates(ROWS, MACS, "toy")
     (axes,) = figure.axes
-    (spans,) = [c for c in axes.collections if c.get_linewidth()[0] == 3]
+    figure.draw_without_rendering()
+    spans = axes.collections[0]
     hollow = [line for line in axes.lines if line.get_markerfacecolor() == "white"]
 
     found = np.array(spans.get_segments())
     np.testing.assert_allclose(found[:, :, 0], [[1.05, 1.95], [1.2, 4.8]])
     np.testing.assert_allclose(found[:, :, 1], [[70, 70], [85, 85]])
     np.testing.assert_allclose(hollow[0].get_xdata(), [0.9 * 1.5, 0.9 * 3.2])
-    assert {"pick:2", "pick:3"} <= texts(figure)
+    shown, points = (t.transform((0, 70)) for t in (spans.get_transform(), axes.transData))
+    assert axes.get_xlim()[1] > 4.8
+    # Clear of the marker: half of its size, in points, and its edge.
+    assert (points[1] - shown[1]) * 72 / figure.dpi > hollow[0].get_markersize() / 2 + 1
     assert legend(figure) == [
-        "chosen for each image (bar: 90 % of the images)",
+        "chosen for each image (line below: 90 % of the images)",
         "the same without what it takes to choose",
         "one point for all images",
     ]
+
+
+def test_points_that_choose_and_candidates_have_their_names_beside_them():
+    figure = draw_against_candidates(ROWS, MACS, "toy")
+
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        "pick:2",
+        "pick:3",
+        "cut:0.5",
+        "cut:1",
+    ]
+
+
+def test_of_many_candidates_the_ends_and_some_between_have_their_names():
+    many = [row(f"cut:{i},1", i * 1e6, i / 20) for i in range(1, 17)]
+    macs = [np.full(6, one["macs_mean"]) for one in many]
+    figure = draw_against_candidates([*many, ROWS[3]], [*macs, MACS[3]], "toy")
+
+    names = [text.get_text() for text in figure.axes[0].texts]
+    assert len(names) == 7 and {"1,1", "16,1"} <= set(names)
 
 
 def test_points_that_choose_can_be_drawn_alone():
@@ -109,13 +134,13 @@ def test_where_no_image_chooses_there_is_nothing_to_draw(draw):
 
 
 def test_each_candidate_that_was_chosen_has_a_row_of_images_that_chose_it():
-    right = np.array([1, 0, 1, 1, 1, 1], float)
-    figure = draw_examples(dataset(), CHOICE, right, CANDIDATES, "toy")
+    answer = np.array([0, 0, 0, 1, 0, 1], np.int32)
+    figure = draw_examples(dataset(), CHOICE, answer, CANDIDATES, "toy")
     shown = [axes.images[0].get_array() for axes in figure.axes if axes.images]
 
     np.testing.assert_array_equal(shown, dataset().images[[0, 3, 1, 2, 4, 5], ..., 0])
     assert {"cut:0.5: 2 of 6 images (33.3 %)", "cut:1: 4 of 6 images (66.7 %)"} <= texts(figure)
-    assert {"cat", "dog", "dog, wrong"} <= texts(figure)
+    assert {"cat", "dog", "dog,\ntaken for cat"} <= texts(figure)
     assert not any("cut:0.75" in text for text in texts(figure))
 
 
@@ -123,7 +148,7 @@ def test_of_many_candidates_some_are_shown_and_this_is_said():
     labels, images = np.zeros((16, 1), np.int32), np.zeros((16, 4, 4, 3), np.uint8)
     data = Dataset("toy", images, labels, (1,), ("cat",))
     names = [f"cut:{i}" for i in range(16)]
-    figure = draw_examples(data, np.arange(16, dtype=np.int32), np.ones(16), names, "toy")
+    figure = draw_examples(data, np.arange(16, dtype=np.int32), labels[:, 0], names, "toy")
 
     assert any("6 of those chosen" in text for text in texts(figure))
     assert {"cut:0: 1 of 16 images (6.2 %)", "cut:15: 1 of 16 images (6.2 %)"} <= texts(figure)

@@ -156,6 +156,32 @@ def test_operating_points_of_one_run_share_a_line_only_if_they_are_one_network()
     assert legend(draw_runs_against_macs(several, "toy")) == ["a, full", "a, 1:2"]
 
 
+@pytest.mark.parametrize(("folders", "line"), [("ab", "-"), ("aa", "None")])
+def test_combinations_are_joined_in_order_of_cost_if_each_is_a_network_of_its_own(folders, line):
+    points = zip(folders, ("cut:1,1", "cut:1,.5"), (3e6, 1e6), strict=True)
+    rows = [row("nas", None, subnet=s, macs_mean=m, workdir=w) for w, s, m in points]
+    (drawn,) = [
+        one for one in draw_runs_against_macs(rows, "toy").axes[0].lines if one.get_marker() == "o"
+    ]
+    assert drawn.get_xdata().tolist() == [1, 3]
+    assert drawn.get_linestyle() == line
+
+
+def test_what_images_choose_among_are_rings_apart_from_what_they_choose():
+    points = (("cut:1,.5", 1e6), ("cut:1,1", 3e6))
+    rows = [row("net", None, subnet=subnet, macs_mean=macs) for subnet, macs in points]
+    rows += [{**one, "run": "chooser"} for one in rows]
+    picks = {"pick:1": [1.0, 0.0], "pick:2": [0.5, 0.5]}
+    rows += [row("chooser", None, subnet=s, choices=shares) for s, shares in picks.items()]
+    figure = draw_runs_against_macs(rows, "toy")
+    assert legend(figure) == ["net", "chooser", "chooser, one point for all images"]
+    chosen, alike = (line for line in figure.axes[0].lines if line.get_marker() == "s")
+    assert (chosen.get_linestyle(), alike.get_linestyle()) == ("-", "None")
+    assert alike.get_xdata().tolist() == [1, 3] and alike.get_markerfacecolor() == "white"
+    (own,) = (line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert alike.get_zorder() < own.get_zorder() and alike.get_markersize() > own.get_markersize()
+
+
 def test_ranged_and_fixed_are_named_and_points_of_one_budget_are_labelled():
     figure = draw_ranged_against_fixed([*ROWS, *RANDOM], "toy")
     assert legend(figure) == ["ranged (ranged)", "fixed (fixed)"]
@@ -183,22 +209,25 @@ def test_ranged_alone_is_refused():
         draw_ranged_against_fixed(RANGED, "toy")
 
 
-def test_an_axis_is_stretched_only_where_a_run_fails_beside_the_others():
+@pytest.mark.parametrize(("top1", "told"), [(0.95, ", stretched scale"), (0.9, "")])
+def test_an_axis_is_stretched_where_a_run_fails_beside_nearly_perfect_ones(top1, told):
+    rows = [row("good", asked, top1) for asked in (0.2, 1.0)]
     failing = [row("failing", asked, 0.1) for asked in (0.2, 1.0)]
-    figure = draw_runs_against_macs([*RANGED, *failing], "toy")
-    assert figure.axes[0].get_ylabel() == "top-1, % (bar: 95 % interval, stretched scale)"
+    figure = draw_runs_against_macs([*rows, *failing], "toy")
+    assert figure.axes[0].get_ylabel() == f"top-1, % (bar: 95 % interval{told})"
 
 
 def test_a_stretched_axis_shows_all_and_gives_the_best_more_room():
     figure, axes = new_figure(4.0, "toy")
-    assert widen_top(axes, 10, 94)
-    axes.plot([0, 1], [10, 94])
+    assert widen_top(axes, 10, 96)
+    axes.plot([0, 1], [10, 96])
     figure.draw_without_rendering()
-    places = axes.transData.transform([(0, y) for y in (10, 20, 84, 94)])[:, 1]
+    places = axes.transData.transform([(0, y) for y in (10, 20, 86, 96)])[:, 1]
     assert axes.bbox.y0 < places[0] and places[3] < axes.bbox.y1
     assert places[3] - places[2] > 5 * (places[1] - places[0])
     assert {"20", "90"} <= texts(figure)
 
 
-def test_accuracies_that_lie_close_are_drawn_to_scale():
-    assert not widen_top(new_figure(4.0, "toy")[1], 80, 94)
+@pytest.mark.parametrize(("low", "high"), [(80, 97), (10, 94)], ids=["close", "far from 100"])
+def test_other_accuracies_are_drawn_to_scale(low, high):
+    assert not widen_top(new_figure(4.0, "toy")[1], low, high)

@@ -42,7 +42,9 @@ def evaluation(budgets, top1, **changes):
     rows = [{**row, **used, "asked": budget, **changes} for budget in budgets]
     hits = [np.array(row, float) for row in top1]
     of_rows = [opened() for _ in rows], [np.ones(6) for _ in rows], [(2, 1) for _ in rows]
-    return Evaluation(rows, hits, *of_rows, choice=[None for _ in rows])
+    return Evaluation(
+        rows, hits, *of_rows, choice=[None for _ in rows], answer=[LABELS[None]] * len(rows)
+    )
 
 
 def test_a_pair_is_the_image_of_a_class_with_fewest_blocks_and_that_with_most():

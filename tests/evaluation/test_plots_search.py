@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.figures import save_figure
+from jax_elastic.evaluation.figures import GREY, save_figure
 from jax_elastic.evaluation.plots_search import draw_search
 
 CHOICES = (0.5, 0.75, 1.0)
@@ -41,9 +41,19 @@ def test_all_points_are_small_the_front_is_joined_and_the_choice_is_a_named_star
     assert list(limit.get_xdata()) == pytest.approx([4.5, 4.5])
     assert (star.get_marker(), *star.get_xdata()) == ("*", pytest.approx(4.0))
     assert axes.get_xlabel() == "MACs per image, M"
-    assert [text.get_text() for text in axes.texts] == ["limit"]
+    assert [text.get_text() for text in axes.texts] == ["limit 4.5 M MACs"]
     names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["measured (line: Pareto front)", "chosen: cut:0.75,0.5"]
+    assert names == ["Pareto front (small: the other points)", "chosen: cut:0.75,0.5"]
+
+
+def test_points_beyond_a_limit_that_the_axis_does_not_show_are_grey_and_on_no_front():
+    rows = [*ROWS[:-1], {**ROWS[-1], "params": 5000, "top1": 0.99}]
+    figure = draw_search(rows, None, "macs", 9e6, "toy", {"macs": 9e6, "params": 4000})
+    beyond, cloud, best, _ = figure.axes[0].lines
+    assert beyond.get_color() == GREY and list(beyond.get_ydata()) == pytest.approx([99])
+    assert len(cloud.get_xdata()) == len(rows) - 1 and max(best.get_ydata()) < 99
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names[1:] == ["beyond the limit of parameters"]
 
 
 def test_along_a_time_points_without_one_are_left_out():

@@ -88,7 +88,6 @@ def test_runs_stand_beside_each_other_each_with_its_own_front():
     assert legend(figure) == ["net", "collapses", "plain"]
     sizes = {marker: [len(line.get_xdata()) for line in lines(axes, marker)] for marker in "os^"}
     assert sizes == {"o": [9, 7], "s": [9, 1], "^": [1]}  # what falls has one best point
-    assert axes.get_ylabel().endswith("bar: 95 % interval,\nstretched scale)")
 
 
 @pytest.mark.parametrize(
@@ -111,31 +110,40 @@ def test_each_choice_has_the_mean_of_its_points_and_its_share_of_the_front():
     rows = grid(worth=(0.2, 0))
     figure = draw_preferences(rows, "toy")
     above, below = figure.axes
-    assert legend(figure) == ["choice 1 of cut", "choice 2 of cut"]
+    assert legend(figure) == ["cut:x,_", "cut:_,x"]
     (first,), (second,) = lines(above, "o"), lines(above, "s")
-    np.testing.assert_allclose(first.get_xydata(), [[0.5, 60], [0.75, 65], [1, 70]])
-    np.testing.assert_allclose(second.get_xydata(), [[v, 65] for v in CHOICES])
+    np.testing.assert_allclose(first.get_ydata(), [60, 65, 70])
+    np.testing.assert_allclose(second.get_ydata(), [65] * 3)
     (first,), (second,) = lines(below, "o"), lines(below, "s")
     np.testing.assert_allclose(first.get_ydata(), [100 / 3] * 3)
     np.testing.assert_allclose(second.get_ydata(), [100, 0, 0])
     expected = [line for line in below.lines if line.get_linestyle() == ":"]
     np.testing.assert_allclose([line.get_ydata() for line in expected], [[100 / 3] * 3] * 2)
-    assert below.get_xlabel() == "cut, chosen at one place"
+    assert below.get_xlabel().startswith("x, the number at one place of cut")
     assert below.get_ylabel().startswith("share of the 3 Pareto points, %\n(grey: of all 9)")
+
+
+def test_places_stand_side_by_side_around_each_choice():
+    above, below = draw_preferences(GRID, "toy").axes
+    for axes in (above, below):
+        (first,), (second,) = lines(axes, "o"), lines(axes, "s")
+        np.testing.assert_allclose(first.get_xdata() + second.get_xdata(), 2 * np.array(CHOICES))
+        np.testing.assert_allclose(second.get_xdata() - first.get_xdata(), 0.1 * 0.25)
+    np.testing.assert_allclose(below.get_xticks(), CHOICES)
 
 
 def test_the_interval_of_a_choice_is_over_its_points():
     above, _ = draw_preferences(grid(worth=(0.2, 0)), "toy").axes
     exact, spread = (bars.get_segments() for bars in above.collections)
-    np.testing.assert_allclose(exact[0], [[0.5, 60]] * 2, atol=1e-6)
+    np.testing.assert_allclose(exact[0][:, 1], [60] * 2, atol=1e-6)
     # 60, 65 and 70 %: their std is 5, and t of two degrees of freedom is 4.303.
-    np.testing.assert_allclose(spread[0], [[0.5, 65 - 12.42], [0.5, 65 + 12.42]], atol=0.01)
+    np.testing.assert_allclose(spread[0][:, 1], [65 - 12.42, 65 + 12.42], atol=0.01)
 
 
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        (ENDS, "only one point has 0.5 as choice 1 of cut; two or more of each choice"),
+        (ENDS, "only one point has 0.5 as number 1 of cut; two or more of each choice"),
         ([GRID[0]] * 2, "all operating points are the same"),
         ([PLAIN, PLAIN], "combinations of choices"),
         ([*GRID, row((1, 1, 1), 1, 0.9)], "combinations of choices"),
@@ -149,7 +157,7 @@ def test_what_choices_are_worth_takes_two_points_of_each(rows, told):
 
 def evaluation(rows):
     one, none = [np.ones(1)] * len(rows), [None] * len(rows)
-    return Evaluation(rows, one, none, one, [()] * len(rows), none)
+    return Evaluation(rows, one, none, one, [()] * len(rows), none, none)
 
 
 @pytest.mark.parametrize("rows", [GRID, ENDS], ids=["grid", "ends"])

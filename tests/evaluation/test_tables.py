@@ -43,15 +43,15 @@ def test_a_budget_table_reads_as_expected():
         for left, right in (
             (
                 "subnet    asked  achieved  error  reached    top-1  95 % interval",
-                "  blocks  std   p99     MACs    std",
+                "  blocks  std   p99     MACs  MACs std",
             ),
             (
                 "full     60.0 %    59.3 %  0.7 %      yes   97.2 %   [96.1, 98.0]",
-                "    32.0  4.7  43.0   68.9 M  1.2 M",
+                "    32.0  4.7  43.0   68.9 M     1.2 M",
             ),
             (
                 "width:3       -         -      -        -  100.0 %  [99.0, 100.0]",
-                "       -    -     -  253.0 M      0",
+                "       -    -     -  253.0 M         0",
             ),
         )
     ]
@@ -66,10 +66,15 @@ def test_random_draws_and_weighted_blocks_have_columns_of_their_own():
     row = {"subnet": "full", "draws": 10, "top1_draws_ci95": (0.78, 0.8), "macs_std": 2e3}
     weighted = {"subnet": "full", "gate_mean": 0.61234, "gate_std": 0.25}
     assert format_table([row, weighted]).splitlines() == [
-        "subnet  draws  95 % of draws    std  gate mean    std",
-        "full       10   [78.0, 80.0]  2.0 K          -      -",
-        "full        -              -      -      0.612  0.250",
+        "subnet  draws  95 % of draws  MACs std  gate mean    std",
+        "full       10   [78.0, 80.0]     2.0 K          -      -",
+        "full        -              -         -      0.612  0.250",
     ]
+
+
+def test_a_spread_of_nothing_has_no_column():
+    rows = [{"subnet": f"width:{k}", "macs_mean": 1e6, "macs_std": 0.0} for k in (1, 2)]
+    assert format_table(rows).splitlines()[0].split() == ["subnet", "MACs"]
 
 
 def test_choices_are_told_in_percent_with_the_names_of_the_candidates_below():

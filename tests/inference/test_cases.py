@@ -92,10 +92,11 @@ def test_the_dense_form_is_timed_once_where_it_is_asked_for():
     [
         (Plain(BACKBONE), Case(FULL, None, "static", dense=True)),
         (Toy(), Case(DEEP, None, "masked", dense=True)),
+        (families.SMALL["adapt"], Case(Subnet("resolution", (1, 0.5)), None, "static", dense=True)),
     ],
-    ids=["no gates", "no fixed sets of blocks"],
+    ids=["no gates", "no fixed sets of blocks", "the dearest candidate"],
 )
-def test_the_dense_form_is_the_fullest_point_where_no_blocks_can_be_fixed(network, dense):
+def test_the_dense_form_is_the_most_an_image_gets_where_no_blocks_can_be_fixed(network, dense):
     (found,) = plan(network, [4]).values()
 
     assert [case for case in found if case.dense] == [dense]

@@ -1,6 +1,7 @@
 """Evolutionary search over made-up scores: its rules, and that it is worth more than chance."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -112,7 +113,18 @@ def test_a_limit_that_not_even_the_cheapest_keeps_and_no_evaluation_are_refused(
         search(DIMS, worth, everything, 0, generator())
 
 
-@pytest.mark.parametrize("wrong", [{"population": 0}, {"parents": 0}, {"crossed": 1.5}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"population": 0},
+        {"parents": 0},
+        {"crossed": 1.5},
+        {"mutated": -1.0},
+        {"mutated": math.nan},
+        {"mutated": math.inf},
+    ],
+    ids=str,
+)
 def test_a_way_to_make_children_is_checked(wrong):
     with pytest.raises(ValueError, match="is not a way to make children"):
         Evolution(**wrong)

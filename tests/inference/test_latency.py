@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import logging
 
+import families
 import jax
 import numpy as np
 import pytest
@@ -137,6 +138,19 @@ def test_macs_are_those_of_the_blocks_that_opened_and_of_what_really_ran(variabl
     assert masked["executed_macs_mean"] == cost.full
     assert compacted["executed_macs_mean"] == macs  # a micro-batch holds the three images
     assert [row["mac_ratio"] for row in rows] == [1, macs / whole, macs / whole]
+
+
+@pytest.mark.slow
+def test_where_a_choice_alone_has_statistics_macs_are_told_in_times_of_its_dearest_image():
+    pool = "resolution:0.5,0.5;resolution:1,0.5;resolution:1,1"
+    network, point = dataclasses.replace(families.SMALL["adapt"], pool=pool), Subnet("adapt", (3,))
+    cases = plan(network, [3], [point], engines=["masked"], only=point)
+
+    (row,) = measure(network, warmed(network), SPLIT, DATA, cases, 1, squares())
+
+    most = CostModel(network, (8, 8, 3)).most(point)
+    assert row["dense"] and row["macs_mean"] <= most
+    assert row["mac_ratio"] == row["macs_mean"] / most
 
 
 @pytest.mark.slow

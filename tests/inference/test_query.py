@@ -59,6 +59,12 @@ def test_an_impossible_limit_names_the_point_that_comes_nearest():
     )
 
 
+def test_a_limit_on_what_is_the_same_everywhere_says_so():
+    rows = [row(3e6, 0.9, params=8e3), row(2e6, 0.5, params=8e3)]
+    with pytest.raises(UsageError, match="all points have as many parameters; give more"):
+        choose(rows, {"params": 5e3})
+
+
 @pytest.mark.parametrize("most", [0.0, -1.0, float("nan"), float("inf")])
 def test_what_is_no_limit_is_refused(most):
     with pytest.raises(UsageError, match="is no limit; FLOPs, a number above 0"):

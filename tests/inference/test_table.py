@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from found_rows import table_row
 
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.rows import write_json
 from jax_elastic.inference.table import CHUNK, Table, read_table
 from jax_elastic.subnet import Subnet
 
@@ -26,7 +28,7 @@ class Counter:
         if self._most is not None and len(self.asked) + len(points) > self._most:
             raise KeyboardInterrupt
         self.asked += points
-        rows = {point: {"subnet": str(point[0]), "asked": point[1]} for point in points}
+        rows = {point: table_row(subnet=str(point[0]), asked=point[1]) for point in points}
         return {
             point: {**row, **known.get(point, {}), "ms": self._ms} for point, row in rows.items()
         }
@@ -46,7 +48,7 @@ def test_each_point_is_measured_once_and_has_a_row_with_the_facts(path):
 
     assert measures.asked == POINTS
     assert [row["subnet"] for row in rows] == [str(subnet) for subnet, _ in POINTS[::-1]]
-    assert rows[0] == {"subnet": str(POINTS[-1][0]), "asked": None, "ms": None, **FACTS}
+    assert rows[0] == {**table_row(subnet=str(POINTS[-1][0])), **FACTS}
     assert table.rows == rows[::-1] == list(read_table(path).values())
 
 
@@ -68,7 +70,7 @@ def test_times_join_rows_that_have_none_and_say_what_they_are_of(path):
 
     (row, *_) = Table(path, FACTS, TIMED).fill(POINTS[:2], Counter(ms=2.0))
 
-    assert row == {"subnet": "width:1", "asked": None, "ms": 2.0, **FACTS, **TIMED}
+    assert row == {**table_row(subnet="width:1", ms=2.0), **FACTS, **TIMED}
     untimed = json.loads(path.read_text())["rows"][2]
     assert untimed["ms"] is None and "device" not in untimed
 
@@ -88,7 +90,6 @@ def test_untimed_searches_go_on_from_a_table_with_times(path):
     [
         ({**FACTS, "hash": "other"}, TIMED, "is a table of hash abc; this search is of hash other"),
         ({**FACTS, "n": 5}, TIMED, "is a table of n 9; this search is of n 5"),
-        (FACTS, {**TIMED, "batch_size": 8}, "is a table of batch_size 1; this search is of batch_"),
         ({**FACTS, "recalibrated_images": 64}, None, "recalibrated_images None; this search is of"),
     ],
 )
@@ -101,6 +102,37 @@ def test_rows_of_something_else_are_not_mixed_in(facts, timed, message, path):
 
     assert message in str(error.value) and "delete it to begin anew" in str(error.value)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("other", [{"batch_size": 8}, {"device": "gpu"}], ids=str)
+def test_times_of_something_else_are_missing_and_stay_in_the_file(other, path):
+    Table(path, FACTS, TIMED).fill(POINTS[:2], Counter(ms=2.0))
+    measures, timed = Counter(ms=9.0), {**TIMED, **other}
+    table = Table(path, FACTS, timed)
+
+    (row,) = table.fill(POINTS[:1], measures)
+
+    assert measures.asked == POINTS[:1]
+    assert row == {**table_row(subnet="width:1", ms=9.0), **FACTS, **timed}
+    assert table.rows == [row, {**table_row(subnet="width:2"), **FACTS}]
+    kept = {**table_row(subnet="width:2", ms=2.0), **FACTS, **TIMED}
+    assert json.loads(path.read_text())["rows"] == [row, kept]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({}, "row 2 of .* lacks subnet, asked"),
+        ([], "row 2 of .* lacks subnet, asked"),
+        ({key: v for key, v in table_row().items() if key != "ms"}, "row 2 of .* lacks ms, or"),
+        (table_row(macs="many"), "row 2 of .* lacks macs, or they are of another type"),
+    ],
+    ids=["nothing", "no object", "no time", "no number"],
+)
+def test_a_row_that_no_search_wrote_is_refused(row, message, path):
+    write_json(path, "search", [table_row(), row])
+    with pytest.raises(UsageError, match=message):
+        Table(path, {})
 
 
 def test_a_file_of_another_kind_is_refused(path):

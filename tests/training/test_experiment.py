@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 
+import jax
 import pytest
 
 from jax_elastic.backbones.resnet import ResNet
@@ -291,3 +292,74 @@ def test_phases_in_another_order_are_another_config():
 def test_a_runtime_that_cannot_be_is_refused(field, value):
     with pytest.raises(UsageError, match=rf"config.runtime.{field} {value} is too small"):
         Runtime(**{field: value})
+
+
+def sharing(**changes):
+    """Two phases of one schedule of 10 epochs, of which the first has 6."""
+    one = {"learning_rate": 0.1, "schedule": "cosine", "schedule_epochs": 10.0}
+    return (
+        Phase("fair", 6.0, "fair", **one | changes.get("fair", {})),
+        Phase("target", 4.0, "target", **one | {"schedule_start": 6.0} | changes.get("target", {})),
+    )
+
+
+def test_a_phase_that_does_not_go_on_where_its_schedule_was_left_is_refused():
+    first, second = sharing()
+    message = (
+        "phase 'target' starts at epoch 6 of a schedule that phase 'fair' leaves at epoch 3; "
+        "schedule_start 3"
+    )
+
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(
+            RESIZABLE, phases=(dataclasses.replace(first, epochs=3.0), second), subnet=POINT
+        )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"fair": {"schedule_epochs": 6.0}},
+        {"fair": {"schedule_start": 3.0}, "target": {"schedule_start": 0.0}},
+        {"target": {"schedule_start": 6.0 + 1e-12}},
+    ],
+    ids=["one goes on", "another schedule", "begins anew", "rounded"],
+)
+def test_a_phase_goes_on_with_a_schedule_or_has_another(changes):
+    phases = sharing(**changes)
+
+    assert dataclasses.replace(RESIZABLE, phases=phases, subnet=POINT).phases == phases
+
+
+def test_a_schedule_goes_on_behind_a_phase_that_has_no_part_in_it():
+    first, second = sharing()
+    between = Phase("between", 1.0, "target", 0.1)
+    phases = (first, between, second)
+
+    assert dataclasses.replace(RESIZABLE, phases=phases, subnet=POINT).phases == phases
+
+
+@pytest.mark.parametrize(
+    "subnet,objectives,cautious",
+    [("", ["fair"], False), (POINT, ["fair"], True), (POINT, ["fair", "target"], False)],
+    ids=["for all", "for one, trains all", "for one, trains it at last"],
+)
+def test_a_run_for_one_point_that_never_trains_it_alone_is_told_so(subnet, objectives, cautious):
+    phases = tuple(Phase(name, 1.0, name, 0.1) for name in objectives)
+    told = dataclasses.replace(RESIZABLE, phases=phases, subnet=subnet).caution
+
+    assert told.startswith(f"config.subnet is {POINT}: it alone is validated") == cautious
+    assert bool(told) == cautious
+
+
+def test_what_is_to_be_said_of_a_run_is_said_before_it_begins(tmp_path):
+    phases = (Phase("only", 1.0, "fair", 0.1),)
+    cautious = dataclasses.replace(
+        RESIZABLE, phases=phases, subnet=POINT, init_from=str(tmp_path / "none")
+    )
+    lines = []
+    with pytest.raises(UsageError, match=r"config\.init_from.*is not a workdir"):
+        train(cautious, tmp_path, None, jax.devices()[:1], lines.append)
+
+    assert lines == [cautious.caution]

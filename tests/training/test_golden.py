@@ -22,6 +22,7 @@ from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.family import When
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.registry import FAMILIES
+from jax_elastic.elastic.resizable.adapt import Adapt
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.sgad.sgad import SGAD
 from jax_elastic.elastic.urnet.external import External
@@ -94,6 +95,7 @@ def test_the_first_step_of_a_seed_has_not_changed(network, objective, pinned, tm
     )
 
 
+RESIZABLE = Resizable(ResNet((1, 2), width=4), (0.5, 1.0), side=8)
 # With p = 0.5 the draw of which gates are soft takes part.
 VARIANTS = {
     "urnet_fixed": (URNetFixed(BACKBONE, p=0.5), "annealed"),
@@ -104,7 +106,8 @@ VARIANTS = {
     "iresnext": (IResNeXt(ResNeXt((1, 1), 8, 2, 2), 2), "anytime"),
     "isresnext": (ISResNeXt(ISArchitecture((1, 1), 8, 2, 2, 2)), "anytime"),
     "exits": (Exits(ShallowResNeXt(ResNeXt((1, 1), 8, 2, 2), (1, 2))), "anytime"),
-    "resizable": (Resizable(ResNet((1, 2), width=4), (0.5, 1.0), side=8), "fair"),
+    "resizable": (RESIZABLE, "fair"),
+    "adapt": (Adapt(RESIZABLE, width=4), "learner"),
     "sgad": (SGAD(BACKBONE), "finetuned"),  # here the noise is there from the first step
 }
 PINNED = {
@@ -198,6 +201,13 @@ PINNED = {
         "gradient": 1.074743,
         "means": 5.35035,
     },
+    "adapt": {
+        "loss": 0.6890684,
+        "agreement": 0.5625,
+        "ce": 0.6890684,
+        "gradient": 0.4648708,
+        "means": 3.515377,
+    },
 }
 
 
@@ -219,7 +229,7 @@ def first_gradient(network, objective):
 
         return jax.value_and_grad(loss, has_aux=True)(variables["params"])
 
-    batch, key = random_batch(BATCH, classes=(10,)), rng.device(SEED, rng.Stream.LOSS, 0)
+    batch, key = random_batch(BATCH, classes=network.targets), rng.device(SEED, rng.Stream.LOSS, 0)
     (value, aux), gradient = step(variables, batch, draws, key)
     means = [leaf for path, leaf in jax.tree.leaves_with_path(aux.moments) if "mean" in str(path)]
     return {
@@ -243,3 +253,4 @@ def test_the_first_gradient_of_a_variant_has_not_changed(name):
 
 def test_a_golden_step_is_pinned_for_every_family():
     assert {"plain", "urnet", *VARIANTS} == set(FAMILIES)
+    assert VARIANTS.keys() == PINNED.keys() and all(PINNED.values())

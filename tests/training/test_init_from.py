@@ -110,7 +110,7 @@ def test_what_was_taken_and_what_stays_fresh_is_told(base, gated):
         f"starting from {base.workdir}, step 4, variables {tree_hash(base.variables)}: "
         f"{leaves} leaves taken"
     )
-    told = "8 leaves of this network are not there and stay fresh"
+    told = f"8 leaves of this network are not in {re.escape(str(base.workdir))} and start fresh"
     assert re.fullmatch(rf"{told}: params/.*/gate/.* and 3 more", fresh)
     assert gated.lines[2].startswith("   gates  step 1/3")
 
@@ -164,7 +164,7 @@ def test_a_network_without_gates_drops_those_of_the_checkpoint(gated, tmp_path):
     assert found.row["fresh"] == []
     assert len(found.row["dropped"]) == GATE_LEAVES
     assert found.lines[1].startswith(
-        "8 leaves of that network are not here and are dropped: params/"
+        f"8 leaves of {gated.workdir} are not in this network and are left out: params/"
     )
 
 
@@ -211,7 +211,7 @@ def test_a_directory_that_is_no_workdir_is_refused(tmp_path):
 
 def test_a_workdir_without_a_checkpoint_is_refused(tmp_path):
     workdirs.claim(tmp_path / "begun", urnet())
-    with pytest.raises(UsageError, match=r"config.init_from: .*begun has no newest checkpoint"):
+    with pytest.raises(UsageError, match=r"config.init_from: .*begun has no checkpoint yet"):
         run(urnet(tmp_path / "begun"), tmp_path / "run")
 
 

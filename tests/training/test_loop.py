@@ -357,7 +357,7 @@ def test_a_workdir_may_be_claimed_again_with_another_runtime(tmp_path):
 def test_a_run_does_not_go_on_over_another_training_set(whole_toy, monkeypatch, change, told):
     data = load(DATA, "train")
     other = dataclasses.replace(data, **change(data))
-    monkeypatch.setattr("jax_elastic.training.loop.load", lambda config, split: other)
+    monkeypatch.setattr("jax_elastic.training.loop.load_to_train", lambda config: other)
     with pytest.raises(UsageError, match=f"not the one of checkpoint {STEPS}: it has {told}"):
         run(toy(), whole_toy.workdir)
 
@@ -397,7 +397,8 @@ def test_a_workdir_whose_config_is_no_json_is_refused(tmp_path):
 
 def test_a_workdir_without_a_checkpoint_has_nothing_to_load(tmp_path):
     workdirs.claim(tmp_path, urnet())
-    with pytest.raises(UsageError, match=r"has no newest checkpoint; train first"):
+    told = rf"{tmp_path} has no checkpoint yet; .* every 3 steps .*; train .* --workdir={tmp_path}$"
+    with pytest.raises(UsageError, match=told):
         workdirs.load(tmp_path)
 
 

@@ -6,7 +6,6 @@ An image that chooses the probe has its answer already and pays nothing more.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -28,18 +27,8 @@ from jax_elastic.elastic.family import (
     When,
 )
 from jax_elastic.elastic.losses import cross_entropy, hits, masked_mean, masked_sum
-from jax_elastic.elastic.resizable.learner import (
-    LEARNER,
-    LearnerCode,
-    ResizeLearner,
-    choose,
-    margin,
-)
-from jax_elastic.elastic.resizable.nested import (
-    beside,
-    candidate,
-    split_head,
-)
+from jax_elastic.elastic.resizable.learner import LEARNER, LearnerCode, ResizeLearner, chosen
+from jax_elastic.elastic.resizable.nested import beside, candidate, split_head
 from jax_elastic.elastic.resizable.pool import by_macs, read_pool
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.elastic.segments import Take
@@ -59,9 +48,10 @@ class Adapt(Static):
     and that point is the cheapest candidate itself. The operating points of `base` are accepted,
     too, and are the base's alone.
 
-    The base is never trained here: its statistics are used as they are, whatever a phase says, and
-    no gradient reaches it. Its variables stand where they do in a run of the base, the learner's
-    beside them, so that a run can start from one.
+    The base's statistics are used as they are, whatever a phase says, and no gradient reaches it;
+    what keeps weight decay from it is the phase's `trainable`, the learner alone (`adapt_recipe`).
+    Its variables stand where they do in a run of the base, the learner's beside them, so that a run
+    can start from one.
 
     Attributes:
       base: the network; its `dtype` is left alone, for this one's holds for all.
@@ -242,7 +232,7 @@ class Adapt(Static):
                 (found,) = self._frozen.predict(variables, images, (point,), None)
                 answers[point] = found.logits
         return tuple(
-            _chosen([answers[point] for point in self._runs(subnet)], carry.get("choice_logits"))
+            chosen([answers[point] for point in self._runs(subnet)], carry.get("choice_logits"))
             for subnet in subnets
         )
 
@@ -284,22 +274,3 @@ class Adapt(Static):
         code = LearnerCode(self._learner, allowed)
         learner = Segment(LEARNER, code, Take((LEARNER,)), "plan")
         return (*map(beside, body), learner, beside(head))
-
-
-def _chosen(answers: Sequence[tuple[Array, ...]], choice_logits: Array | None) -> Prediction:
-    """The answer of the candidate that each image chooses.
-
-    Args:
-      answers: of each candidate one (B, classes) per label level.
-      choice_logits: (B, at least as many); not read of a single candidate.
-    """
-    if len(answers) == 1 or choice_logits is None:
-        return Prediction(answers[0])
-    allowed = choice_logits[:, : len(answers)]
-    choice = choose(allowed)
-    logits = tuple(
-        jnp.take_along_axis(jnp.stack(level, 1), choice[:, None, None], 1)[:, 0]
-        for level in zip(*answers, strict=True)
-    )
-    gates = jnp.stack([margin(allowed, place) for place in range(1, len(answers))], 1)
-    return Prediction(logits, gates, choice)

@@ -1,7 +1,8 @@
 """How a trained resizable network learns to choose, as values for a config.
 
 References:
-  Resizable Neural Networks (ICLR 2020 submission), RS-Adapt.
+  Resizable Neural Networks (ICLR 2020 submission), RS-Adapt; what it leaves open:
+  docs/choices.md R6, R18.
 """
 
 from typing import Any
@@ -19,7 +20,11 @@ LEARNING: Values = {
     "bn": "batch",
     "finetune": True,
 }
-"""The one phase: the network itself stays as it was trained. The paper says nothing of it."""
+"""The one phase: the network itself stays as it was trained.
+
+No gradient would reach it; `trainable` keeps weight decay from it, too, and lets a run refuse
+`config.init_from` of one that has no such network.
+"""
 
 
 def choosing(network: Values, phase: Values, width: int = 256) -> tuple[Values, Values]:

@@ -5,13 +5,14 @@ a plan for k - 1 gated segments, each a whole candidate: one of them is open, or
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import cast
 
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from jax_elastic.elastic.family import Array, BNMode, Carry, PyTree
+from jax_elastic.elastic.family import Array, BNMode, Carry, Prediction, PyTree
 from jax_elastic.layers.conv import Conv
 from jax_elastic.layers.norm import BatchNorm
 
@@ -78,10 +79,32 @@ def margin(logits: Array, candidate: int) -> Array:
       candidate: from 0.
 
     Returns:
-      (B,), of the dtype of `logits`: >= 0 exactly where it is chosen, see `choose`.
+      (B,), of the dtype of `logits`: >= 0 exactly where it is chosen, see `choose`, also among
+      logits that are not finite.
     """
     others = jnp.delete(logits, candidate, axis=-1, assume_unique_indices=True).max(-1)
     ahead = logits[:, candidate] - others
     # Of two equal ones only the cheaper is chosen, and the gates of both would be at 0.
     behind = jnp.minimum(ahead, -np.finfo(ahead.dtype).tiny)
-    return jnp.where(choose(logits) == candidate, ahead, behind)
+    # What is chosen also runs where the difference is not a number.
+    open_ = jnp.where(ahead >= 0, ahead, 0)
+    return jnp.where(choose(logits) == candidate, open_, behind)
+
+
+def chosen(answers: Sequence[tuple[Array, ...]], choice_logits: Array | None) -> Prediction:
+    """The answer of the candidate that each image chooses.
+
+    Args:
+      answers: of each candidate one (B, classes) per label level.
+      choice_logits: (B, at least as many); not read of a single candidate.
+    """
+    if len(answers) == 1 or choice_logits is None:
+        return Prediction(answers[0])
+    allowed = choice_logits[:, : len(answers)]
+    choice = choose(allowed)
+    logits = tuple(
+        jnp.take_along_axis(jnp.stack(level, 1), choice[:, None, None], 1)[:, 0]
+        for level in zip(*answers, strict=True)
+    )
+    gates = jnp.stack([margin(allowed, place) for place in range(1, len(answers))], 1)
+    return Prediction(logits, gates, choice)

@@ -1,8 +1,7 @@
 """A network whose maps can be resized, stage by stage: ``resolution:s1,...,sn``."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, Literal
 
@@ -30,27 +29,18 @@ from jax_elastic.elastic.family import (
 )
 from jax_elastic.elastic.plain import classification
 from jax_elastic.elastic.resizable import canvas, sampling, switched
-from jax_elastic.elastic.resizable.stretches import (
-    Option,
-    ResizeCode,
-    Stretch,
-    StretchCode,
-    check_fits,
-    cut,
-    joined,
-)
-from jax_elastic.elastic.segments import take_nothing
+from jax_elastic.elastic.resizable.options import Options, make_options
+from jax_elastic.elastic.resizable.scales import SCALES, check_leaves_maps, check_ordered
+from jax_elastic.elastic.resizable.stretches import ResizeCode, Stretch, check_fits, cut, joined
 from jax_elastic.elastic.static import DType, Static
 from jax_elastic.errors import UsageError
 from jax_elastic.layers import banks, norm
-from jax_elastic.layers.resize import scaled
 from jax_elastic.subnet import Space, Subnet
 
 AXIS = "resolution"
 Places = Literal["stages", "input"]
 Traced = Callable[..., tuple[Carry, tuple[PyTree, ...]]]
 """What runs a traced operating point, see `switched.run`."""
-SCALES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,30 +84,14 @@ class Resizable(Static):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        ordered = list(self.scales) == sorted(set(self.scales))
-        if not self.scales or not ordered or not 0 < self.scales[0] <= self.scales[-1] < math.inf:
-            raise UsageError(
-                f"scales {self.scales} are not a list of choices",
-                "each once, ascending, above 0",
-                "for example (0.5, 0.75, 1.0)",
-            )
+        check_ordered(self.scales)
         if self.places not in ("stages", "input"):
             raise UsageError(f"places {self.places!r} are unknown", "stages or input")
         if self.side < 1:
             raise UsageError(f"side {self.side} is not positive", "pixels")
-        self._check_smallest()
+        check_leaves_maps(self.scales[0], self._standard, self.side)
         if self.aim is not None:
             self.check(self.aim)
-
-    def _check_smallest(self) -> None:
-        """Refuses a smallest scale that leaves no pixel of some map."""
-        count = len(self._standard)
-        for number, standard in enumerate(self._standard, 1):
-            try:
-                scaled(standard, self.scales[0])
-            except UsageError as error:
-                told = f"map {number} of {count} at side {self.side}"
-                raise UsageError(f"{told}: {error}") from None
 
     @property
     def chain(self) -> Chain:
@@ -178,38 +152,16 @@ class Resizable(Static):
         return dataclasses.replace(self, backbone=self.chain.reference(), resizing="gather")
 
     @cached_property
-    def _options(self) -> tuple[tuple[Option, ...], ...]:
-        """What can run at each place of the network, by the index of its scale.
-
-        There is but one where nothing is chosen, before the first map that is resized.
-        """
-        parts, of = self.chain.parts(), len(self.scales)
+    def _options(self) -> Options:
+        """What can run at each place of the network."""
+        parts = self.chain.parts()
         runs = (parts,) if self.places == "input" else cut(parts)
-        used: Sequence[int | None] = (None,) * of if self.shared_bn else range(of)
+        image = ResizeCode(self.side, self.resizing, self.dtype, self.side)
+        return make_options(runs, image, self.scales, self._standard, self.shared_bn)
 
-        def option(place: int, side: int, bank: int | None) -> Option:
-            code = StretchCode(Stretch(runs[place], bank, of), place, place == len(runs) - 1)
-            return ResizeCode(side, self.resizing, self.dtype, self.side), code
-
-        unchosen = len(runs) - len(self._standard)
-        before = tuple((option(place, self.side, None),) for place in range(unchosen))
-        return before + tuple(
-            tuple(
-                option(place, scaled(standard, scale), bank)
-                for scale, bank in zip(self.scales, used, strict=True)
-            )
-            for place, standard in enumerate(self._standard, unchosen)
-        )
-
-    @property
-    def _unchosen(self) -> int:
-        """How many places are before the first map that is resized: one or none."""
-        return len(self._options) - len(self._standard)
-
-    def _at(self, subnet: Subnet) -> tuple[Option, ...]:
-        """What runs at an operating point, in order."""
-        where = [0] * self._unchosen + [int(i) for i in self.subnets.coords(subnet)]
-        return tuple(column[i] for column, i in zip(self._options, where, strict=True))
+    def _where(self, subnet: Subnet) -> list[int]:
+        """The index of each scale of an operating point."""
+        return [int(i) for i in self.subnets.coords(subnet)]
 
     def stretches(self, subnet: Subnet) -> tuple[tuple[int, Stretch], ...]:
         """The network at one operating point: the side that its map is resized to, and what then.
@@ -217,7 +169,8 @@ class Resizable(Static):
         Raises:
           UsageError: it does not have that point.
         """
-        return tuple((resizing.side, code.stretch) for resizing, code in self._at(subnet))
+        at = self._options.at(self._where(subnet))
+        return tuple((resizing.side, code.stretch) for resizing, code in at)
 
     def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:
         """The operating points of a step, see `objectives`."""
@@ -273,8 +226,8 @@ class Resizable(Static):
     ) -> tuple[Array, Aux]:
         assert draw.where is not None
         check_fits(batch["image"], self.side)
-        where = [0] * self._unchosen + list(draw.where)
-        carry, found = run(self._options, where, variables, batch["image"], key, bn)
+        where = self._options.everywhere(draw.where)
+        carry, found = run(self._options.columns, where, variables, batch["image"], key, bn)
         value, sums = self.score(carry, batch, objective)
         return value, Aux(norm.complete_moments(variables["stats"], joined(found)), sums)
 
@@ -314,13 +267,7 @@ class Resizable(Static):
         A stretch is named for the map that it reads, counted from 1 as the scales of an operating
         point are (0 before the first), and for its scale where that has BN layers of its own.
         """
-        found, first = [], 1 - self._unchosen
-        for number, (resizing, code) in enumerate(self._at(subnet), first):
-            stretch = code.stretch
-            own = "" if stretch.bank is None else f"/scale{self.scales[int(stretch.bank)]}"
-            found.append(Segment(f"resize{number}/{resizing.side}", resizing, take_nothing))
-            found.append(Segment(f"map{number}{own}", code, stretch))
-        return tuple(found)
+        return self._options.segments(self._where(subnet))
 
     def bank_at(self, subnet: Subnet, path: tuple[str, ...]) -> int | None:
         """See `WithBanks`: that of the scale that determines the map which the layer sees."""
