@@ -10,6 +10,7 @@ Not reproduced here yet.
 Variants: depth `32` (default) or `110`; one of
   `mf` (default): drops a little, trained from scratch;
   `lf`: drops more, finetuned from a run of `mf`, --config.init_from=WORKDIR;
+  `plain`: the network without gates, by the recipe of `mf`;
 and one of
   `concave` (default), `convex`, `linear`: how certainty becomes the share of blocks to drop;
   `constant`: the same share for every image; `no_sgnet`: none; `no_noise`: gates without noise.

@@ -13,6 +13,7 @@ Variants: `digits` (default) or `hard`, which trains on digits_hard, 300 images 
 noise; one of
   `mf` (default): drops a little, trained from scratch;
   `lf`: drops more, finetuned from a run of `mf`, --config.init_from=WORKDIR;
+  `plain`: the network without gates, by the recipe of `mf`;
 and one of
   `concave` (default), `convex`, `linear`: how certainty becomes the share of blocks to drop;
   `constant`: the same share for every image; `no_sgnet`: none; `no_noise`: gates without noise.

@@ -9,10 +9,15 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jax_elastic.errors import UsageError
+
 Values = dict[str, Any]
 
-USES: tuple[str, ...] = ("mf", "lf")
-"""`mf` drops a little and is trained from scratch; `lf` drops more and is finetuned from `mf`."""
+USES: tuple[str, ...] = ("mf", "lf", "plain")
+"""`mf` drops a little and is trained from scratch; `lf` drops more and is finetuned from `mf`.
+
+`plain` is the network without gates, by the recipe of `mf`.
+"""
 
 ABLATIONS: dict[str, Values] = {
     "concave": {},
@@ -72,6 +77,8 @@ def experiment(
       scratch: the phase of `mf`, without its name and objective.
       finetuning: the same of `lf`, which needs `config.init_from`.
     """
+    if use == "plain" and ablation != next(iter(ABLATIONS)):
+        raise UsageError(f"a plain network has nothing that {ablation!r} could change")
     first = {"name": "scratch", "objective": "guided", **scratch}
     second = {"name": "finetune", "objective": "finetuned", "finetune": True, **finetuning}
     config = ConfigDict()
@@ -79,6 +86,10 @@ def experiment(
     config.seed = 0
     config.runtime = {"log_every": 200, "save_every": 2000}
     config.data = data
+    if use == "plain":
+        config.network = {"family": "plain", "backbone": backbone}
+        config.phases = ({**first, "objective": "base"},)
+        return config
     config.network = {
         "family": "sgad",
         "backbone": backbone,
