@@ -14,11 +14,13 @@ Mapping = Literal["concave", "convex", "linear"]
 KAPPA = 3.0
 
 
-def sureness(probabilities: Array) -> Array:
+def sureness(logits: Array, temperature: float = 1.0) -> Array:
     """The variance of the entries of a soft target, as a share of the largest there is.
 
     Args:
-      probabilities: (..., K) that sum to 1.
+      logits: (..., K) of a classifier; its soft target is softmax(logits / temperature).
+      temperature: above 1 it tells images apart of which the classifier is all but certain
+        (docs/choices.md S6).
 
     Returns:
       (...), in [0, 1]: 0 where all classes are alike, 1 where one class has everything.
@@ -26,8 +28,9 @@ def sureness(probabilities: Array) -> Array:
     References:
       SGAD section 3.3: v = (1/K) sum_j (p_j - 1/K)^2, at most (K - 1) / K^2.
     """
-    classes = probabilities.shape[-1]
-    variance = jnp.square(probabilities - 1 / classes).mean(-1)
+    classes = logits.shape[-1]
+    soft_target = jax.nn.softmax(logits / temperature)
+    variance = jnp.square(soft_target - 1 / classes).mean(-1)
     return variance * (classes**2 / (classes - 1))
 
 

@@ -53,6 +53,7 @@ class SGAD(Planned):
       p_max: the largest share of blocks that is expected to be dropped.
       guideline: how SGNet's certainty becomes the expected share: `concave`, `convex` or `linear`;
         `constant`, p_max for every image, and `none`, nothing is expected, do without SGNet.
+      temperature: of SGNet's soft target where its certainty is measured; not of its loss.
       noise: standard deviation of the noise at the end of training; 0 is no noise.
       gate_bias: where the gates' logits start.
       weight_r: of the cross-entropy L_R.
@@ -65,6 +66,7 @@ class SGAD(Planned):
 
     p_max: float = 0.16
     guideline: Guideline = "concave"
+    temperature: float = 1.0
     noise: float = 2.0
     gate_bias: float = 2.0
     weight_r: float = 1.0
@@ -83,6 +85,8 @@ class SGAD(Planned):
             raise UsageError(f"wanted {self.wanted:g} is no share of blocks", "in [0, 1)")
         if self.wanted and self.guideline == "none":
             raise UsageError("wanted moves p_max, which guideline none does not read", "wanted=0")
+        if not 0 < self.temperature < float("inf"):
+            raise UsageError(f"temperature {self.temperature:g} is not positive or not finite")
         for name in ("noise", "weight_r", "weight_b", "weight_s", "wanted_rate"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"{name} {getattr(self, name):g} is negative or not finite")
@@ -158,8 +162,7 @@ class SGAD(Planned):
         sums["sigma"] = masked_sum(jnp.full_like(dropped, sigma), mask)
         soft = None
         if self.sgnet is not None:
-            own = cast(Variables, Take((TRAIN_ONLY, SGNET))(variables))
-            soft, _, seen = self.forward(self.sgnet.module(), own, images, bn)
+            soft, seen = self._soft(self.sgnet, variables, images, bn)
             soft_value, soft_sums = classification(soft, batch)
             value += self.weight_s * soft_value
             sums["loss_s"] = soft_sums["ce"]
@@ -172,13 +175,46 @@ class SGAD(Planned):
             sums["loss_b"] = masked_sum(distance, mask)
         return value, Aux(moments, sums)
 
+    def expected(self, variables: Variables, images: Array) -> Array:
+        """The share of blocks that the guideline asks to drop for each image, at test.
+
+        Args:
+          variables: as training left them, with what lies under `train_only`.
+          images: (B, H, W, channels).
+
+        Returns:
+          (B,), in [0, p_max].
+
+        Raises:
+          UsageError: the guideline is `none`, or what it needs was left out of the variables.
+        """
+        if self.guideline == "none":
+            raise UsageError("guideline none expects nothing of an image")
+        soft = None
+        if self.sgnet is not None:
+            if TRAIN_ONLY not in variables["params"]:
+                raise UsageError(
+                    "SGNet is not among these variables",
+                    next_step="load the checkpoint of a workdir as training does",
+                )
+            soft, _ = self._soft(self.sgnet, variables, images, "running")
+        return self._expected(variables, soft, jnp.zeros(len(images), jnp.float32))
+
+    def _soft(
+        self, sgnet: ResNet, variables: Variables, images: Array, bn: BNMode
+    ) -> tuple[Array, PyTree]:
+        """What SGNet says, logits (B, classes), and the moments of its BN layers."""
+        own = cast(Variables, Take((TRAIN_ONLY, SGNET))(variables))
+        logits, _, moments = self.forward(sgnet.module(), own, images, bn)
+        return logits, moments
+
     def _expected(self, variables: Variables, soft: Array | None, dropped: Array) -> Array:
         """The expected share of each image, (B,); no gradient passes (docs/choices.md S8)."""
         p_max = variables["stats"][TRAIN_ONLY][P_MAX] if self.wanted else self.p_max
         if soft is None:
             return jnp.full_like(dropped, p_max)
         wide = soft.astype(dropped.dtype)
-        sure = sureness(jax.nn.softmax(wide))
+        sure = sureness(wide, self.temperature)
         return lax.stop_gradient(expected_drop(sure, p_max, cast(Mapping, self.guideline)))
 
     def _forward(

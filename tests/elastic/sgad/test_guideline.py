@@ -13,21 +13,32 @@ MAPPINGS = ("concave", "convex", "linear")
 
 
 def test_where_all_classes_are_alike_nothing_is_sure_and_one_class_alone_is_all():
-    found = sureness(jnp.array([[0.25] * 4, [1.0, 0, 0, 0], [0.5, 0.5, 0, 0]]))
+    found = sureness(jnp.array([[2.0] * 4, [99.0, 0, 0, 0], [99.0, 99.0, 0, 0]]))
 
     # Half and half of four: (2 (1/4)^2 + 2 (1/4)^2) / 4 of at most 3 / 16.
     np.testing.assert_allclose(found, [0, 1, 1 / 3], rtol=1e-6, atol=1e-7)
 
 
-@hypothesis.given(hnp.arrays(np.float32, (3, 5), elements=st.floats(-8, 8, width=32)))
-def test_sureness_is_the_variance_as_a_share_of_the_largest_there_is(logits):
-    wide = np.exp(logits.astype(np.float64))
+@hypothesis.given(
+    hnp.arrays(np.float32, (3, 5), elements=st.floats(-8, 8, width=32)), st.sampled_from([1, 4])
+)
+def test_sureness_is_the_variance_as_a_share_of_the_largest_there_is(logits, temperature):
+    wide = np.exp(logits.astype(np.float64) / temperature)
     soft = wide / wide.sum(1, keepdims=True)
 
-    found = sureness(jnp.asarray(soft, jnp.float32))
+    found = sureness(jnp.asarray(logits), temperature)
 
     # Float32 rounding of numbers up to 1.
     np.testing.assert_allclose(found, soft.var(1) / (4 / 25), atol=1e-5)
+
+
+def test_at_a_higher_temperature_the_all_but_certain_differ():
+    logits = jnp.array([[10.0, 0, 0, 0], [20.0, 0, 0, 0]])
+
+    cold, warm = sureness(logits), sureness(logits, 4.0)
+
+    np.testing.assert_allclose(cold, 1, atol=1e-3)
+    assert warm[1] - warm[0] > 0.1
 
 
 @pytest.mark.parametrize("mapping", MAPPINGS)

@@ -28,7 +28,7 @@ from jax_elastic.inference.recalibrate import recalibrate
 from jax_elastic.subnet import FULL, Subnet
 
 TINY = ResNet((2, 1), width=8, classes=5)
-NETWORK = SGAD(TINY, weight_r=2.0, weight_b=3.0, weight_s=0.5)
+NETWORK = SGAD(TINY, temperature=2.0, weight_r=2.0, weight_b=3.0, weight_s=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def by_hand():
         answer = network.planned_forward(variables, batch["image"], rows, rows, "batch")
         own = {name: variables[name][TRAIN_ONLY][SGNET] for name in variables}
         soft, _, _ = network.forward(network.sgnet.module(), own, batch["image"], "batch")
-        expected = expected_drop(sureness(jax.nn.softmax(soft)), network.p_max, "concave")
+        expected = expected_drop(sureness(soft, network.temperature), network.p_max, "concave")
         own_loss, taught = (cross_entropy(z, batch["targets"][0]) for z in (answer.logits, soft))
         off = jnp.abs(expected - (1 - gates.mean()))
         return (2.0 * own_loss + 3.0 * off + 0.5 * taught)[0]
@@ -187,6 +187,25 @@ def test_no_gradient_reaches_sgnet_through_what_is_expected(variables):
     assert mean_of(aux.sums, "loss_b") > 0
     assert not any(leaf.any() for leaf in jax.tree.leaves(gradients[TRAIN_ONLY]))
     assert all(has_gradient(without_train_only({"params": gradients})["params"]))
+
+
+@pytest.mark.parametrize("guideline", ["concave", "constant"])
+def test_what_is_expected_at_test_is_by_running_statistics(guideline):
+    network = dataclasses.replace(NETWORK, guideline=guideline)
+    variables, batch = warmed(network, seed=8), random_batch(8)
+
+    found = jax.jit(network.expected)(variables, batch["image"])
+
+    (_, aux), _ = gradient_program(network, "running")(variables, batch, jnp.float32(0), KEY)
+    assert found.shape == (8,)
+    assert float(found.mean()) == pytest.approx(float(mean_of(aux.sums, "expected")), rel=1e-6)
+
+
+def test_an_expectation_needs_a_guideline_and_what_it_reads(variables):
+    with pytest.raises(UsageError, match="none expects nothing"):
+        dataclasses.replace(NETWORK, guideline="none").expected(variables, random_images(2))
+    with pytest.raises(UsageError, match="SGNet is not among these"):
+        NETWORK.expected(without_train_only(variables), random_images(2))
 
 
 def programs_of(network):
@@ -312,6 +331,7 @@ def test_what_is_expected_follows_the_p_max_that_was_reached():
         ({"backbone": ResNet((1,))}, "of one block has none to drop"),
         ({"p_max": 0.0}, "p_max 0 is no share"),
         ({"p_max": 1.0}, "p_max 1 is no share"),
+        ({"temperature": 0.0}, "temperature 0 is not positive"),
         ({"wanted": 1.0}, "wanted 1 is no share"),
         ({"wanted": 0.5, "guideline": "none"}, "guideline none does not read"),
         ({"noise": -1.0}, "noise -1 is negative"),
