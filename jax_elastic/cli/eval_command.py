@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from jax_elastic import rng
+from jax_elastic.cli.difficulty import check_same_images, losses_of
 from jax_elastic.cli.flags import (
     define_bank_of,
     define_checkpoint,
@@ -17,17 +18,20 @@ from jax_elastic.cli.flags import (
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.cli.recalibrated import borrowed_line, cautions, facts, own_points
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.elastic.borrow import borrow_banks, borrowing
 from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.branches import branch_rows
-from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.evaluation.difficulty import LEAST, Spent, columns_of, difficulty_row, spent
+from jax_elastic.evaluation.evaluate import Evaluation, Evaluator
 from jax_elastic.evaluation.figures import save_figure
 from jax_elastic.evaluation.plots_anytime import draw_branch_norms
+from jax_elastic.evaluation.plots_difficulty import draw_usage_against_difficulty
 from jax_elastic.evaluation.plots_run import draw_run
 from jax_elastic.evaluation.rows import Row, read_json, write_json
-from jax_elastic.evaluation.tables import describe_choices, format_table
+from jax_elastic.evaluation.tables import describe_choices, describe_shares, format_table
 from jax_elastic.subnet import MANY, Subnet
 from jax_elastic.training.workdir import (
     check_class_names,
@@ -40,6 +44,8 @@ ABOUT = f"""\
 Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots
 (of another --split, eval-SPLIT.json and plots-SPLIT; of the best --checkpoint, eval-best.json; with
 --bank_of, here or when it was recalibrated, eval-borrowed.json).
+Where images use more or less of a network, WORKDIR/difficulty.json tells how much the easiest and
+the hardest quarter of them use: by their loss, or by that of the network in --difficulty=WORKDIR.
 Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries.
 Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, of
 one trained for a single point that point; or those of --subnet and --sample. Of a network in which
@@ -58,6 +64,8 @@ def main(argv: list[str]) -> None:
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
     dataset = load_data(experiment.data, values.split)
     check_class_names(meta, dataset)
+    if values.difficulty:
+        check_same_images(Path(values.difficulty), dataset, values.split)
     asked = points(experiment.network, parse_subnets(values.subnet), values.sample)
     subnets = own_points(workdir, meta, asked) or by_default(experiment.network)
     borrowed: tuple[str, ...] = ()
@@ -74,6 +82,7 @@ def main(argv: list[str]) -> None:
         batch_size=values.batch_size,
     )
     found = evaluator(variables)
+    pairs = _held_against(found, dataset, values.difficulty, values.batch_size)
     where = {"data": experiment.data.name, "split": values.split, "step": meta["step"]}
     where["checkpoint"] = values.checkpoint
     rows = [{**where, **facts(meta), **row} for row in found.rows]
@@ -100,7 +109,8 @@ def main(argv: list[str]) -> None:
     for line in cautions(meta.get("recalibrated", {})):
         print(line)
     print(format_table(found.rows))
-    for line in describe_choices(found.rows, experiment.network.candidates):
+    choices = describe_choices(found.rows, experiment.network.candidates)
+    for line in (*describe_shares(found.rows), *choices):
         print(line)
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
@@ -109,10 +119,19 @@ def main(argv: list[str]) -> None:
     figures = draw_run(found, dataset, title, size, candidates)
     branches = branch_rows(variables)
     if branches:
-        told = [{"step": meta["step"], **row} for row in branches]
-        write_json(workdir / f"branches{kind}.json", "branches", told)
+        of_step = [{"step": meta["step"], **row} for row in branches]
+        write_json(workdir / f"branches{kind}.json", "branches", of_step)
         named = [{"run": type(experiment.network).__name__, **row} for row in branches]
         figures["branch_norms"] = draw_branch_norms(named, f"{experiment.data.name}, {step}")
+    if pairs:
+        told = [difficulty_row(pair) for pair in pairs]
+        hard = {"step": meta["step"], "difficulty": values.difficulty}
+        path = of_split(workdir, f"difficulty{kind}", values.split, ".json")
+        write_json(path, "difficulty", [{**hard, **row} for row in told])
+        of = Path(values.difficulty).resolve().name if values.difficulty else "the network itself"
+        print(f"{path}: use by quarters of the loss of {of}")
+        print(format_table(told, columns_of(told)))
+        figures["usage_against_difficulty"] = draw_usage_against_difficulty(pairs, of, title)
     for name, figure in figures.items():
         path = folder / f"{name}.png"
         if isinstance(figure, str):
@@ -120,6 +139,21 @@ def main(argv: list[str]) -> None:
             print(f"no {path}: {figure}")
         else:
             print(save_figure(figure, path))
+
+
+def _held_against(
+    found: Evaluation, dataset: Dataset, workdir: str, batch_size: int
+) -> list[Spent]:
+    """What images used and how hard they are; nothing where no image can use more than another."""
+    uses = spent(found)
+    if not workdir:
+        return uses if len(dataset) >= LEAST else []
+    if not uses:
+        raise UsageError(
+            f"--difficulty={workdir} beside a network of which every image uses as much",
+            "a network that drops blocks or chooses points per image",
+        )
+    return spent(found, losses_of(Path(workdir), dataset, batch_size))
 
 
 def by_default(network: Family) -> list[Subnet]:
@@ -192,6 +226,12 @@ def _define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_list("budgets", None, "budgets, for example 0.3,0.6", flag_values=values)
     define_bank_of(values)
+    flags.DEFINE_string(
+        "difficulty",
+        "",
+        "workdir of a network whose loss tells how hard an image is; by default this one's does",
+        flag_values=values,
+    )
     flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)
     flags.DEFINE_integer("batch_size", 256, "images per call", lower_bound=1, flag_values=values)
     flags.DEFINE_string(
