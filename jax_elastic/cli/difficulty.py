@@ -6,10 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from jax_elastic.cli.recalibrated import own_points
+from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.evaluation.difficulty import LEAST, Spent, spent
+from jax_elastic.evaluation.evaluate import Evaluation, Evaluator
 from jax_elastic.training.workdir import check_class_names, load_variables, read_config
 
 
@@ -25,24 +27,55 @@ def check_same_images(workdir: Path, dataset: Dataset, split: str) -> None:
       UsageError: it is of another set, or holds out others, or changes them otherwise.
     """
     config = read_config(workdir).data
+    told = _differing(config, dataset, split)
+    if told:
+        raise UsageError(
+            f"--difficulty={workdir} is of {told}", "a run of the same data and the same split"
+        )
+
+
+def _differing(config: DataConfig, dataset: Dataset, split: str) -> str:
+    """What tells the images of a run from those that are evaluated; empty where nothing does."""
+    if config.name != dataset.name:
+        return f"{config.name}, not of {dataset.name}"
     other = load_data(config, split)
-    if other.name != dataset.name:
-        what = f"of {other.name}, not of {dataset.name}"
-    elif other.images.shape != dataset.images.shape or (other.images != dataset.images).any():
-        what = f"of {dataset.name}, but its {split} split holds other images"
-    elif (other.labels[:, 0] != dataset.labels[:, 0]).any():
-        what = f"of {dataset.name}, but its labels are others"
-    else:
-        return
-    raise UsageError(
-        f"--difficulty={workdir} is {what}", "a run of the same data and the same split"
-    )
+    if not np.array_equal(other.images, dataset.images):
+        return f"{config.name}, but its {split} split holds other images"
+    if not np.array_equal(other.labels[:, 0], dataset.labels[:, 0]):
+        return f"{config.name}, but its labels are others"
+    return ""
+
+
+def held_against(found: Evaluation, dataset: Dataset, workdir: str, batch_size: int) -> list[Spent]:
+    """What images used and how hard they are; nothing where no image can use more than another.
+
+    Args:
+      found: of the network that is evaluated.
+      dataset: the images it was given.
+      workdir: of the run whose loss tells how hard an image is; empty takes the network's own. Of
+        fewer than `LEAST` images nothing is told then.
+      batch_size: images per call.
+
+    Raises:
+      UsageError: another run is asked for where there is nothing to hold against it, or as
+        `losses_of`.
+    """
+    uses = spent(found)
+    if not workdir:
+        return uses if len(dataset) >= LEAST else []
+    if not uses:
+        raise UsageError(
+            f"--difficulty={workdir} beside a network of which every image uses as much",
+            "a network that drops blocks or chooses points per image",
+        )
+    return spent(found, losses_of(Path(workdir), dataset, batch_size))
 
 
 def losses_of(workdir: Path, dataset: Dataset, batch_size: int) -> npt.NDArray[np.float64]:
-    """Each image's cross-entropy under the newest checkpoint of a run, at its last point; (n,).
+    """Each image's cross-entropy under the newest checkpoint of a run; (n,).
 
-    A network that takes budgets is asked for all blocks.
+    Of several operating points it is that of the last in `Family.shown`, and of budgets the
+    largest.
 
     Args:
       workdir: of the run, which `check_same_images` has let pass.

@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags
 
 from jax_elastic import rng
-from jax_elastic.cli.difficulty import check_same_images, losses_of
+from jax_elastic.cli.difficulty import check_same_images, held_against
 from jax_elastic.cli.flags import (
     define_bank_of,
     define_checkpoint,
@@ -18,14 +18,13 @@ from jax_elastic.cli.flags import (
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.cli.recalibrated import borrowed_line, cautions, facts, own_points
-from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.elastic.borrow import borrow_banks, borrowing
 from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.branches import branch_rows
-from jax_elastic.evaluation.difficulty import LEAST, Spent, columns_of, difficulty_row, spent
-from jax_elastic.evaluation.evaluate import Evaluation, Evaluator
+from jax_elastic.evaluation.difficulty import columns_of, difficulty_row
+from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.evaluation.figures import save_figure
 from jax_elastic.evaluation.plots_anytime import draw_branch_norms
 from jax_elastic.evaluation.plots_difficulty import draw_usage_against_difficulty
@@ -82,7 +81,7 @@ def main(argv: list[str]) -> None:
         batch_size=values.batch_size,
     )
     found = evaluator(variables)
-    pairs = _held_against(found, dataset, values.difficulty, values.batch_size)
+    pairs = held_against(found, dataset, values.difficulty, values.batch_size)
     where = {"data": experiment.data.name, "split": values.split, "step": meta["step"]}
     where["checkpoint"] = values.checkpoint
     rows = [{**where, **facts(meta), **row} for row in found.rows]
@@ -139,21 +138,6 @@ def main(argv: list[str]) -> None:
             print(f"no {path}: {figure}")
         else:
             print(save_figure(figure, path))
-
-
-def _held_against(
-    found: Evaluation, dataset: Dataset, workdir: str, batch_size: int
-) -> list[Spent]:
-    """What images used and how hard they are; nothing where no image can use more than another."""
-    uses = spent(found)
-    if not workdir:
-        return uses if len(dataset) >= LEAST else []
-    if not uses:
-        raise UsageError(
-            f"--difficulty={workdir} beside a network of which every image uses as much",
-            "a network that drops blocks or chooses points per image",
-        )
-    return spent(found, losses_of(Path(workdir), dataset, batch_size))
 
 
 def by_default(network: Family) -> list[Subnet]:
