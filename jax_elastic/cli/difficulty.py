@@ -1,17 +1,22 @@
 """How hard images are for another run than the one that is evaluated: ``eval --difficulty``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib.figure import Figure
 
 from jax_elastic.cli.recalibrated import own_points
 from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.difficulty import LEAST, Spent, spent
+from jax_elastic.evaluation.difficulty import LEAST, Spent, columns_of, difficulty_row, spent
 from jax_elastic.evaluation.evaluate import Evaluation, Evaluator
+from jax_elastic.evaluation.plots_difficulty import draw_usage_against_difficulty
+from jax_elastic.evaluation.rows import write_json
+from jax_elastic.evaluation.tables import format_table
 from jax_elastic.training.workdir import check_class_names, load_variables, read_config
 
 
@@ -98,3 +103,22 @@ def losses_of(workdir: Path, dataset: Dataset, batch_size: int) -> npt.NDArray[n
         batch_size=batch_size,
     )
     return evaluator(variables).loss[0]
+
+
+def tell_use(pairs: Sequence[Spent], path: Path, workdir: str, step: int, title: str) -> Figure:
+    """Writes and prints what images of each quarter of the losses use, and draws it.
+
+    Args:
+      pairs: of `held_against`, at least one.
+      path: of the file for the rows.
+      workdir: of the run whose losses these are; empty for the network's own.
+      step: of the network that is evaluated.
+      title: stands above the figure.
+    """
+    rows = [difficulty_row(pair) for pair in pairs]
+    told = {"step": step, "difficulty": workdir or None}
+    write_json(path, "difficulty", [{**told, **row} for row in rows])
+    of = Path(workdir).resolve().name if workdir else "the network itself"
+    print(f"{path}: what images use, by quarters of the loss of {of}")
+    print(format_table(rows, columns_of(rows)))
+    return draw_usage_against_difficulty(pairs, of, title)

@@ -7,7 +7,7 @@ from typing import Any
 from absl import flags
 
 from jax_elastic import rng
-from jax_elastic.cli.difficulty import check_same_images, held_against
+from jax_elastic.cli.difficulty import check_same_images, held_against, tell_use
 from jax_elastic.cli.flags import (
     define_bank_of,
     define_checkpoint,
@@ -23,11 +23,9 @@ from jax_elastic.elastic.borrow import borrow_banks, borrowing
 from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.branches import branch_rows
-from jax_elastic.evaluation.difficulty import columns_of, difficulty_row
 from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.evaluation.figures import save_figure
 from jax_elastic.evaluation.plots_anytime import draw_branch_norms
-from jax_elastic.evaluation.plots_difficulty import draw_usage_against_difficulty
 from jax_elastic.evaluation.plots_run import draw_run
 from jax_elastic.evaluation.rows import Row, read_json, write_json
 from jax_elastic.evaluation.tables import describe_choices, describe_shares, format_table
@@ -57,6 +55,11 @@ def main(argv: list[str]) -> None:
     values = parse(argv, _define, ABOUT)
     if values.workdir is None:
         raise UsageError("--workdir is missing", "the workdir of a trained network")
+    if values.difficulty and values.json == "-":
+        raise UsageError(
+            "--difficulty beside --json=-, which writes the rows of accuracies and nothing else",
+            next_step="leave one of the two flags out",
+        )
     configure(values)
     workdir = Path(values.workdir)
     experiment = read_config(workdir)
@@ -123,14 +126,9 @@ def main(argv: list[str]) -> None:
         named = [{"run": type(experiment.network).__name__, **row} for row in branches]
         figures["branch_norms"] = draw_branch_norms(named, f"{experiment.data.name}, {step}")
     if pairs:
-        told = [difficulty_row(pair) for pair in pairs]
-        hard = {"step": meta["step"], "difficulty": values.difficulty}
         path = of_split(workdir, f"difficulty{kind}", values.split, ".json")
-        write_json(path, "difficulty", [{**hard, **row} for row in told])
-        of = Path(values.difficulty).resolve().name if values.difficulty else "the network itself"
-        print(f"{path}: use by quarters of the loss of {of}")
-        print(format_table(told, columns_of(told)))
-        figures["usage_against_difficulty"] = draw_usage_against_difficulty(pairs, of, title)
+        drawn = tell_use(pairs, path, values.difficulty, meta["step"], title)
+        figures["usage_against_difficulty"] = drawn
     for name, figure in figures.items():
         path = folder / f"{name}.png"
         if isinstance(figure, str):

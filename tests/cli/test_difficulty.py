@@ -47,7 +47,15 @@ def test_eval_tells_use_by_the_quarters_of_another_runs_loss(
     assert (document["kind"], row["difficulty"], row["asked"]) == ("difficulty", str(workdir), 0.6)
     assert (row["unit"], len(row["used_mean"])) == ("blocks", 4)
     assert (workdir / "plots" / "usage_against_difficulty.png").exists()
-    assert f"use by quarters of the loss of {workdir.name}" in capsys.readouterr().out
+    assert f"what images use, by quarters of the loss of {workdir.name}" in capsys.readouterr().out
+
+
+def test_a_measure_of_difficulty_of_which_nothing_would_be_told_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = [f"--workdir={tmp_path}", "--difficulty=runs/plain", "--json=-"]
+    assert run(["eval", *flags]) == 2
+    assert "--difficulty beside --json=-" in capsys.readouterr().err
 
 
 def test_a_run_of_the_same_images_is_let_pass(tmp_path: Path) -> None:
