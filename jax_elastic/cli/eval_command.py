@@ -7,6 +7,7 @@ from typing import Any
 from absl import flags
 
 from jax_elastic import rng
+from jax_elastic.cli.difficulty import check_same_images, held_against, tell_use
 from jax_elastic.cli.flags import (
     define_bank_of,
     define_checkpoint,
@@ -27,7 +28,7 @@ from jax_elastic.evaluation.figures import save_figure
 from jax_elastic.evaluation.plots_anytime import draw_branch_norms
 from jax_elastic.evaluation.plots_run import draw_run
 from jax_elastic.evaluation.rows import Row, read_json, write_json
-from jax_elastic.evaluation.tables import describe_choices, format_table
+from jax_elastic.evaluation.tables import describe_choices, describe_shares, format_table
 from jax_elastic.subnet import MANY, Subnet
 from jax_elastic.training.workdir import (
     check_class_names,
@@ -40,6 +41,8 @@ ABOUT = f"""\
 Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORKDIR/plots
 (of another --split, eval-SPLIT.json and plots-SPLIT; of the best --checkpoint, eval-best.json; with
 --bank_of, here or when it was recalibrated, eval-borrowed.json).
+Where images use more or less of a network, WORKDIR/difficulty.json tells how much the easiest and
+the hardest quarter of them use: by their loss, or by that of the network in --difficulty=WORKDIR.
 Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries.
 Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, of
 one trained for a single point that point; or those of --subnet and --sample. Of a network in which
@@ -52,12 +55,19 @@ def main(argv: list[str]) -> None:
     values = parse(argv, _define, ABOUT)
     if values.workdir is None:
         raise UsageError("--workdir is missing", "the workdir of a trained network")
+    if values.difficulty and values.json == "-":
+        raise UsageError(
+            "--difficulty beside --json=-, which writes the rows of accuracies and nothing else",
+            next_step="leave one of the two flags out",
+        )
     configure(values)
     workdir = Path(values.workdir)
     experiment = read_config(workdir)
     variables, meta = load_variables(workdir, experiment, values.checkpoint)
     dataset = load_data(experiment.data, values.split)
     check_class_names(meta, dataset)
+    if values.difficulty:
+        check_same_images(Path(values.difficulty), dataset, values.split)
     asked = points(experiment.network, parse_subnets(values.subnet), values.sample)
     subnets = own_points(workdir, meta, asked) or by_default(experiment.network)
     borrowed: tuple[str, ...] = ()
@@ -74,6 +84,7 @@ def main(argv: list[str]) -> None:
         batch_size=values.batch_size,
     )
     found = evaluator(variables)
+    pairs = held_against(found, dataset, values.difficulty, values.batch_size)
     where = {"data": experiment.data.name, "split": values.split, "step": meta["step"]}
     where["checkpoint"] = values.checkpoint
     rows = [{**where, **facts(meta), **row} for row in found.rows]
@@ -100,7 +111,8 @@ def main(argv: list[str]) -> None:
     for line in cautions(meta.get("recalibrated", {})):
         print(line)
     print(format_table(found.rows))
-    for line in describe_choices(found.rows, experiment.network.candidates):
+    choices = describe_choices(found.rows, experiment.network.candidates)
+    for line in (*describe_shares(found.rows), *choices):
         print(line)
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
@@ -109,10 +121,14 @@ def main(argv: list[str]) -> None:
     figures = draw_run(found, dataset, title, size, candidates)
     branches = branch_rows(variables)
     if branches:
-        told = [{"step": meta["step"], **row} for row in branches]
-        write_json(workdir / f"branches{kind}.json", "branches", told)
+        of_step = [{"step": meta["step"], **row} for row in branches]
+        write_json(workdir / f"branches{kind}.json", "branches", of_step)
         named = [{"run": type(experiment.network).__name__, **row} for row in branches]
         figures["branch_norms"] = draw_branch_norms(named, f"{experiment.data.name}, {step}")
+    if pairs:
+        path = of_split(workdir, f"difficulty{kind}", values.split, ".json")
+        drawn = tell_use(pairs, path, values.difficulty, meta["step"], title)
+        figures["usage_against_difficulty"] = drawn
     for name, figure in figures.items():
         path = folder / f"{name}.png"
         if isinstance(figure, str):
@@ -192,6 +208,12 @@ def _define(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_list("budgets", None, "budgets, for example 0.3,0.6", flag_values=values)
     define_bank_of(values)
+    flags.DEFINE_string(
+        "difficulty",
+        "",
+        "workdir of a network whose loss tells how hard an image is; by default this one's does",
+        flag_values=values,
+    )
     flags.DEFINE_string("split", "test", "test, validation or train", flag_values=values)
     flags.DEFINE_integer("batch_size", 256, "images per call", lower_bound=1, flag_values=values)
     flags.DEFINE_string(

@@ -125,7 +125,8 @@ def count(
 
     Returns:
       Per operating point `subnet, macs, executed_macs, flops` (2 per MAC), `fixed`, `blocks`
-      (MACs of each gated block), `gates`, and `params` in all and by kind.
+      (MACs of each gated block), `gates`, `gates_share` (as a share of all other MACs; of a
+      network that only drops blocks, those of the plain network), and `params` in all and by kind.
 
     Raises:
       UsageError: the network lacks a point.
@@ -143,6 +144,7 @@ def count(
                 "fixed": cost.fixed,
                 "blocks": list(cost.blocks),
                 "gates": cost.gates,
+                "gates_share": cost.gates / nominal.undecided(subnet),
                 **nominal.params(subnet),
             }
         )
@@ -181,7 +183,7 @@ def _describe_blocks(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if row["blocks"]:
             blocks = "  ".join(f"{n}: {format_count(b)}" for n, b in enumerate(row["blocks"], 1))
-            share = row["gates"] / row["macs"]
-            lines.append(f"{row['subnet']}: fixed {format_count(row['fixed'])}, gates {share:.3%}")
+            fixed, share = format_count(row["fixed"]), f"{100 * row['gates_share']:.2f} %"
+            lines.append(f"{row['subnet']}: fixed {fixed}, gates {share} of all other MACs")
             lines.append(f"  blocks {blocks}")
     return lines

@@ -140,6 +140,16 @@ class CostModel:
             return cost.fixed + cost.gates + max(cost.blocks)
         return cost.full
 
+    def undecided(self, subnet: Subnet) -> int:
+        """The MACs of an image where nothing is decided: of `most`, all but what decides.
+
+        Of a network that only drops blocks these are the plain network's.
+
+        Raises:
+          UsageError: the network does not have the operating point.
+        """
+        return self.most(subnet) - self.cost(subnet).gates
+
     def stages(self, subnet: Subnet) -> tuple[int, ...]:
         """How many gated blocks each stage has: those in a row that hand on arrays of one shape.
 

@@ -39,21 +39,24 @@ class Evaluation:
     """What an evaluator found.
 
     Attributes:
-      rows: one per budget and subnet, and one per subnet that implies its budget; keys `subnet, n,
-        top1, top1_ci95, top5 (from 20 classes), blocks_total, blocks_mean, blocks_std, blocks_p99,
-        macs_mean, macs_std, asked, achieved, achieved_std, achieved_p99, tracking_error, reached`
-        (error up to `REACHED`). Shares are in [0, 1], MACs per image; std and p99 are over images.
-        Keys of blocks and budgets are None where there are none. Where images choose among
-        candidates, of which one is no share of them, they are None, too, and there are `choices`
-        (the share of the images that chose each of `Family.candidates`) and `macs_chosen_mean`
-        (of what they chose alone; `macs_mean` also has what it took to choose). Where blocks are
-        weighted also `gate_mean, gate_std`, of the weights over images and blocks. Where gates are
-        random also `draws`, how often each image was drawn (top1 is the mean, std and p99 are over
-        images and draws), and `top1_draws_ci95`, the interval that these draws alone leave
-        (Student's t over the draws' accuracies). Where the images of a batch compete also
-        `batch_size`; the last batch may be smaller. Of a network with several label levels each of
-        these rows comes once per level, the finest first, with `level` (0 is the finest) and
-        `level_name`.
+      rows: one per budget and subnet, and one per subnet that implies its budget; keys `subnet,
+        n, top1, top1_ci95, top5 (from 20 classes), blocks_total, blocks_mean, blocks_std,
+        blocks_p99, macs_mean, macs_std, asked, achieved, achieved_std, achieved_p99,
+        tracking_error, reached` (error up to `REACHED`). Shares are in [0, 1], MACs per image; std
+        and p99 are over images. Keys of blocks and budgets are None where there are none. Where
+        images choose among candidates, of which one is no share of them, they are None, too, and
+        there are `choices` (the share of the images that chose each of `Family.candidates`) and
+        `macs_chosen_mean` (of what they chose alone; `macs_mean` also has what it took to choose).
+        Where blocks open per image also `macs_share`, the mean MACs as a share of the same network
+        with every block open and nothing that decides (of a network that only drops blocks, the
+        plain network; papers call it nFLOPs), and `macs_share_without_gates`, the same without what
+        decides. Where blocks are weighted also `gate_mean, gate_std`, of the weights over images
+        and blocks. Where gates are random also `draws`, how often each image was drawn (top1 is the
+        mean, std and p99 are over images and draws), and `top1_draws_ci95`, the interval that these
+        draws alone leave (Student's t over the draws' accuracies). Where the images of a batch
+        compete also `batch_size`; the last batch may be smaller. Of a network with several label
+        levels each of these rows comes once per level, the finest first, with `level` (0 is the
+        finest) and `level_name`.
       top1: per row float (n,), each image's hit, or its mean over the draws.
       opened: per row float (n, N), which blocks each image opened, or in which share of the
         draws; None without gates, and where they only run what was chosen.
@@ -62,6 +65,8 @@ class Evaluation:
       choice: per row int (draws, n), what each image chose; None where nothing is chosen.
       answer: per row int (draws, n), the class of the row's label level that each image was taken
         for.
+      loss: per row float (n,), each image's cross-entropy in nats at the row's label level, on
+        average over the draws.
     """
 
     rows: list[Row]
@@ -71,6 +76,7 @@ class Evaluation:
     stages: list[tuple[int, ...]]
     choice: list[npt.NDArray[np.int32] | None]
     answer: list[npt.NDArray[np.int32]]
+    loss: list[Floats]
 
     def at_finest(self) -> "Evaluation":
         """The rows of the finest label level alone, which is all of them where there is one."""
@@ -143,7 +149,7 @@ class Evaluator:
         """
         for subnet in self._subnets:
             check_statistics(self._network, variables, subnet)
-        found = Evaluation([], [], [], [], [], [], [])
+        found = Evaluation([], [], [], [], [], [], [], [])
         for budget, subnets in self._asked:
             groups = zip(subnets, self._run(variables, budget, subnets), strict=True)
             for subnet, images in groups:
@@ -159,6 +165,7 @@ class Evaluator:
                     found.stages.append(self._costs.stages(subnet))
                     found.choice.append(choice)
                     found.answer.append(images.answer[..., level])
+                    found.loss.append(_mean_draw(images.loss[..., level]))
         return found
 
     def _run(
@@ -221,11 +228,18 @@ class Evaluator:
         if found.choice is not None:
             row |= self._choices(found.choice)
             opened = None  # one of several candidates is no share of them
+        if opened is not None:
+            row |= self._shares(subnet, row["macs_mean"])
         flat = None if opened is None else opened.reshape(-1, opened.shape[-1])
         used = usage(flat, budget)
         if opened is None:
             used["achieved"] = own_budget(subnet)  # of a fixed set it is known
         return {**row, **used}
+
+    def _shares(self, subnet: Subnet, macs: float) -> Row:
+        """Mean MACs beside those of the network that decides nothing."""
+        whole, gates = self._costs.undecided(subnet), self._costs.cost(subnet).gates
+        return {"macs_share": macs / whole, "macs_share_without_gates": (macs - gates) / whole}
 
     def _choices(self, choice: npt.NDArray[np.int32]) -> Row:
         """What is told of the candidates that images chose, (draws, n)."""

@@ -56,25 +56,30 @@ def draw_class_extremes(
     pairs: Sequence[tuple[int, int]],
     opened: ArrayLike,
     right: ArrayLike,
-    budget: float,
+    budget: float | None,
     title: str,
 ) -> Figure:
     """Pairs of images of one class: the one that opens fewest blocks over that which opens most.
+
+    Below each stands how many images of its class open as many blocks, where it is not alone, and
+    below all in how many classes there are no such pairs, because all images open as many.
 
     Args:
       dataset: the images that were evaluated, in their order.
       pairs: what `class_extremes` chose.
       opened: (n, N), which blocks each image opens.
       right: (n,), whether each image is told right; of the others this is said.
-      budget: S, what was asked.
+      budget: S, what was asked, if anything was.
       title: stands above, before a line on what is shown.
 
     References:
       URNet, figure 6.
     """
     _check(len(pairs))
-    shares, hits = np.asarray(opened, float), np.asarray(right)
-    about = f"which images of a class open fewest and most blocks at S = {budget:g}"
+    shares, hits, labels = np.asarray(opened, float), np.asarray(right), dataset.labels[:, 0]
+    counts = shares.sum(1)
+    at = "" if budget is None else f" at S = {budget:g}"
+    about = f"which images of a class open fewest and most blocks{at}"
     # Never so few columns that images fill the page.
     figure, grid = new_grid(3.5, 2, max(len(pairs), PAIRS - 1), f"{title}\n{about}")
     for row, name in zip(grid, ("fewest", "most"), strict=True):
@@ -82,9 +87,17 @@ def draw_class_extremes(
     for j, pair in enumerate(pairs):
         for i, image in enumerate(pair):
             show_image(grid[i][j], dataset, image)
-            of = f"{shares[image].sum():g} of {shares.shape[1]}"
-            caption(grid[i][j], of if hits[image] > 0.5 else f"{of}, wrong")
-        grid[0][j].set_title(class_name(dataset, dataset.labels[pair[0], 0]), fontsize=SMALL)
+            of = f"{counts[image]:g} of {shares.shape[1]}"
+            wrong = "" if hits[image] > 0.5 else ", wrong"
+            alike = int(((labels == labels[image]) & (counts == counts[image])).sum())
+            others = f"\nas {alike - 1:,} other{'s' if alike > 2 else ''}" if alike > 1 else ""
+            caption(grid[i][j], f"{of}{wrong}{others}")
+        grid[0][j].set_title(class_name(dataset, labels[pair[0]]), fontsize=SMALL)
+    present = np.unique(labels)
+    tied = sum(len(np.unique(counts[labels == one])) == 1 for one in present)
+    if tied:
+        note = f"in {tied} of {len(present)} classes all images open as many blocks"
+        figure.supxlabel(note, fontsize=SMALL, x=0.01, ha="left")
     return figure
 
 

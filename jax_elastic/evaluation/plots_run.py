@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation import plots
+from jax_elastic.evaluation import plots, plots_usage
 from jax_elastic.evaluation.evaluate import Evaluation, Floats
 from jax_elastic.evaluation.plots_anytime import draw_levels, has_levels
 from jax_elastic.evaluation.plots_choices import (
@@ -45,9 +45,10 @@ def draw_run(
 ) -> dict[str, Found]:
     """The figures of an evaluation by name, or in place of one why it is left out.
 
-    Accuracy against MACs is always there. Where a network with gates was asked for budgets, its
-    usage is too; and where its gates are not random, what they do to single images: pairs of a
-    class near S = 0.6, and images that are right near S = 0.8 and wrong near 0.6. Of several label
+    Accuracy against MACs is always there. Where a network has gates, its usage is too, at each
+    budget if it was asked for some; and where its gates are not random, what they do to single
+    images: pairs of a class, near S = 0.6, and with budgets images that are right near S = 0.8 and
+    wrong near 0.6. Of several label
     levels the finest is drawn; where there are several operating points, all levels against them.
     Where operating points are combinations of choices, also what each choice is worth. Where images
     choose among candidates, how often each is chosen, and images that do.
@@ -68,15 +69,34 @@ def draw_run(
     if any(map(chooses, found.rows)):
         return figures | _of_choices(found, dataset, title, candidates)
     figures["accuracy_against_macs"] = plots.draw_accuracy_against_macs(found.rows, title)
-    opened = [o for o in found.opened if o is not None]
-    budgets = [row["asked"] for row in found.rows if row["asked"] is not None]
-    if len({row["subnet"] for row in found.rows}) > 1 or not len(opened) == len(budgets) > 0:
+    opened = [of_row for of_row in found.opened if of_row is not None]
+    if len({row["subnet"] for row in found.rows}) > 1 or len(opened) < len(found.rows):
         return figures
     draws = found.rows[0].get("draws")
-    figures |= _of_usage(found, opened, budgets, title if draws is None else _drawn(title, draws))
+    of_usage = title if draws is None else f"{title}, means of {draws} draws"
+    budgets = [row["asked"] for row in found.rows if row["asked"] is not None]
+    if not budgets:
+        return figures | _without_budget(found, opened[0], dataset, title, of_usage)
+    figures |= _of_usage(found, opened, budgets, of_usage)
     if draws is None:
-        figures["class_extremes"] = _class_extremes(found, opened, budgets, dataset, title)
+        at = _nearest(budgets, PAIRS_AT)
+        figures["class_extremes"] = _class_extremes(
+            opened[at], found.top1[at], budgets[at], dataset, title
+        )
         figures["right_then_wrong"] = _right_then_wrong(found, opened, budgets, dataset, title)
+    return figures
+
+
+def _without_budget(
+    found: Evaluation, opened: Floats, dataset: Dataset, title: str, of_usage: str
+) -> dict[str, Found]:
+    count = opened.shape[1]
+    figures: dict[str, Found] = {
+        "kept_ratio": plots_usage.draw_kept_ratio(opened.mean(0), of_usage, found.stages[0]),
+        "per_image_usage": plots_usage.draw_image_usage(opened.sum(1), of_usage, count),
+    }
+    if "draws" not in found.rows[0]:
+        figures["class_extremes"] = _class_extremes(opened, found.top1[0], None, dataset, title)
     return figures
 
 
@@ -114,10 +134,6 @@ def _of_choices(
     }
 
 
-def _drawn(title: str, draws: int) -> str:
-    return f"{title}, means of {draws} draws"
-
-
 def _of_usage(
     found: Evaluation, opened: Sequence[Floats], budgets: Sequence[float], title: str
 ) -> dict[str, Found]:
@@ -133,17 +149,13 @@ def _of_usage(
 
 
 def _class_extremes(
-    found: Evaluation,
-    opened: Sequence[Floats],
-    budgets: Sequence[float],
-    dataset: Dataset,
-    title: str,
+    opened: Floats, right: Floats, budget: float | None, dataset: Dataset, title: str
 ) -> Found:
-    at = _nearest(budgets, PAIRS_AT)
-    pairs = class_extremes(opened[at].sum(1), dataset.labels[:, 0])
+    pairs = class_extremes(opened.sum(1), dataset.labels[:, 0])
     if not pairs:
-        return f"at S = {budgets[at]:g} all images of a class open as many blocks"
-    return draw_class_extremes(dataset, pairs, opened[at], found.top1[at], budgets[at], title)
+        told = "all images of a class open as many blocks"
+        return told if budget is None else f"at S = {budget:g} {told}"
+    return draw_class_extremes(dataset, pairs, opened, right, budget, title)
 
 
 def _right_then_wrong(

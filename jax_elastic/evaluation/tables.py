@@ -84,6 +84,8 @@ BUDGET_COLUMNS = (
     Column("blocks_p99", "p99", format_number),
     Column("macs_mean", "MACs", format_count),
     Column("macs_std", "MACs std", format_count, idle=0.0),
+    Column("macs_share", "of all", format_share),
+    Column("macs_share_without_gates", "less gates", format_share),
     Column("macs_chosen_mean", "of chosen", format_count),
     Column("choices", "choices", format_percentages),
     Column("gate_mean", "gate mean", "{:.3f}".format),
@@ -105,6 +107,20 @@ def describe_choices(rows: Sequence[Row], candidates: Sequence[object]) -> list[
     return [
         f"choices: percent of the images that chose each of  {named}",
         "of chosen: MACs of what they chose alone; MACs have in them what it took to choose",
+    ]
+
+
+def describe_shares(rows: Sequence[Row]) -> list[str]:
+    """What stands below a table whose images open blocks; nothing where they do not.
+
+    Args:
+      rows: of the table.
+    """
+    if all(row.get("macs_share") is None for row in rows):
+        return []
+    return [
+        "of all: mean MACs as a share of those with every block open and nothing that decides; "
+        "less gates: the same without what decides"
     ]
 
 

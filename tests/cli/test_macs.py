@@ -9,7 +9,7 @@ import pytest
 
 from jax_elastic.cli import run
 from jax_elastic.cli.flags import read_config
-from jax_elastic.cli.macs_command import explain, telling
+from jax_elastic.cli.macs_command import count, explain, telling
 from jax_elastic.elastic.resizable.resizable import Resizable
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.subnet import Subnet
@@ -105,6 +105,13 @@ def test_columns_of_executed_macs_and_of_gates_are_shown_where_they_tell_somethi
 def test_of_candidates_the_legend_says_which_is_counted(network: str, told: str) -> None:
     (line,) = explain(telling([counted(9, 9, 1)]), families.SMALL[network])
     assert line.endswith(told)
+
+
+def test_what_decides_is_told_as_a_share_of_all_other_macs() -> None:
+    (row,) = count(families.SMALL["sgad"], (8, 8, 3))
+    (plain,) = count(families.SMALL["plain"], (8, 8, 3))
+    assert row["gates_share"] == row["gates"] / plain["macs"] > 0
+    assert plain["gates_share"] == 0
 
 
 def test_the_network_of_a_run_is_counted_by_its_workdir(

@@ -4,13 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from jax_elastic.backbones.resnet import ResNet
+from jax_elastic.elastic.plain import Plain
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.compare import describe_published, join_runs, read_published
+from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.plots_compare import draw_runs_against_budget, draw_runs_against_macs
 from jax_elastic.evaluation.rows import write_json
+from jax_elastic.subnet import FULL
 
 PUBLISHED = Path(__file__).resolve().parents[2] / "docs" / "published"
 URNET = PUBLISHED / "urnet.json"
+SGAD = PUBLISHED / "sgad.json"
 RESIZABLE = PUBLISHED / "resizable.json"
 ROW = {
     "subnet": "full",
@@ -110,6 +115,32 @@ def test_every_row_of_resizable_networks_has_a_place_on_an_axis_of_macs():
     expected = {1: 3 * 2 * 4, 2: 5, 3: 7, 4: 1 + 5 + 5 + 10 + 1 + 3 + 3, 5: 2 * 3}
     assert {int(s[-1]): tables.count(s) for s in set(tables)} == expected
     assert all("macs_mean" in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("data", "depth", "points"),
+    [
+        ("cifar10", 32, {1: 0.9302, 0.86: 0.9311, 0.47: 0.9218}),
+        ("cifar10", 110, {1: 0.9457, 0.86: 0.9420, 0.23: 0.9370}),
+        ("cifar100", 32, {1: 0.7038, 0.77: 0.7085, 0.71: 0.7009}),
+        ("cifar100", 110, {1: 0.7394, 0.94: 0.7394, 0.75: 0.7394}),
+    ],
+)
+def test_shares_that_a_paper_prints_are_taken_of_our_count_of_the_plain_network(
+    data, depth, points
+):
+    rows = read_published(SGAD, [f"ResNet-{depth}", f"SGAD-{depth}"])
+    rows = [row for row in rows if row["data"] == data]
+    backbone = ResNet(((depth - 2) // 6,) * 3, classes=int(data.removeprefix("cifar")))
+    plain = CostModel(Plain(backbone), (32, 32, 3)).cost(FULL).full
+    assert {row["macs_share"]: row["top1"] for row in rows} == points
+    assert [row["macs_mean"] for row in rows] == [round(plain * share) for share in points]
+
+
+def test_sgad_has_three_points_of_each_network_and_data_set_with_their_source():
+    rows = read_published(SGAD)
+    assert len(rows) == 2 * 2 * 3
+    assert {row["source"] for row in rows} == {"SGAD, table 1; MACs: its share of our count"}
 
 
 def test_a_method_that_a_file_lacks_is_refused():

@@ -13,12 +13,14 @@ from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.family import Prediction
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.sgad.sgad import SGAD
 from jax_elastic.elastic.urnet.random_drop import RandomDrop, keep_logits, uniforms_of
 from jax_elastic.elastic.urnet.soft import URNetSoft
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.accuracy import confidence_interval, draws_interval
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.evaluation.found import cross_entropies
 from jax_elastic.evaluation.usage import USAGE_KEYS, usage
 from jax_elastic.subnet import FULL, Subnet
 
@@ -416,6 +418,39 @@ def test_hits_and_macs_are_given_image_by_image():
     np.testing.assert_array_equal(
         evaluation.macs, [cost.fixed + cost.gates + GATES @ np.array(cost.blocks)]
     )
+
+
+def test_macs_are_told_as_a_share_of_the_plain_networks_with_and_without_what_decides():
+    data = dataset([0] * 4, [0] * 4, GATES)
+    first_four = GATES[:, :4]  # of five blocks the last is not in the plan
+
+    def planned(variables, images, subnets, budget, keys=None):
+        (prediction,) = predict(variables, images, subnets, 0.5)
+        return (prediction._replace(gates=prediction.gates[:, :4]),)
+
+    network = SGAD(BACKBONE)
+    (row,) = evaluate(network, data, planned).rows
+
+    cost = CostModel(network, (8, 8, 1)).cost(FULL)
+    plain = CostModel(PLAIN, (8, 8, 1)).cost(FULL).full
+    ran = cost.fixed + (first_four @ np.array(cost.blocks)).mean()
+    assert row["macs_share_without_gates"] == pytest.approx(ran / plain, rel=1e-12)
+    assert row["macs_share"] == pytest.approx((ran + cost.gates) / plain, rel=1e-12)
+    assert cost.gates > 0
+
+
+def test_the_loss_of_each_image_is_its_cross_entropy():
+    (loss,) = evaluate(PLAIN, dataset([1, 2, 3], [1, 2, 0]), batch_size=2).loss
+    logits = -np.abs(np.arange(20) - np.array([[1], [2], [3]]) + 0.1)
+    chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    # Logits are float32.
+    np.testing.assert_allclose(loss, -np.log(chances[[0, 1, 2], [1, 2, 0]]), rtol=1e-6)
+
+
+def test_losses_tell_images_apart_of_which_a_network_is_very_sure_or_very_wrong():
+    logits = np.array([[0.0, 50.0, 0.0], [0.0, 60.0, 0.0], [0.0, 900.0, 0.0]])
+    losses = cross_entropies(logits, np.array([1, 1, 0], np.int32))
+    np.testing.assert_allclose(losses, [2 * np.exp(-50), 2 * np.exp(-60), 900], rtol=1e-12)
 
 
 # Networks of several label levels

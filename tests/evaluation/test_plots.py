@@ -108,6 +108,11 @@ def test_points_of_several_numbers_or_axes_are_not_joined():
     assert drawn_lines(rows) == {"fixed operating point": ("None", points)}
 
 
+def test_a_point_at_which_images_differ_in_cost_is_not_called_fixed():
+    row = {**static_row("full", 1e8), "macs_std": 1e6}
+    assert list(drawn_lines([row])) == ["operating point"]
+
+
 def test_budgets_of_each_of_several_points_are_a_line():
     rows = [{**budget_row(s), "subnet": f"width:{k}"} for s in BUDGETS for k in (1, 2)]
     lines = drawn_lines([*rows, static_row("full", 0.9e8)])

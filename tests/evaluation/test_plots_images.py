@@ -43,7 +43,12 @@ def evaluation(budgets, top1, **changes):
     hits = [np.array(row, float) for row in top1]
     of_rows = [opened() for _ in rows], [np.ones(6) for _ in rows], [(2, 1) for _ in rows]
     return Evaluation(
-        rows, hits, *of_rows, choice=[None for _ in rows], answer=[LABELS[None]] * len(rows)
+        rows,
+        hits,
+        *of_rows,
+        choice=[None for _ in rows],
+        answer=[LABELS[None]] * len(rows),
+        loss=[np.ones(6) for _ in rows],
     )
 
 
@@ -68,6 +73,14 @@ def test_each_image_of_a_pair_has_its_class_its_count_and_whether_it_is_wrong(ch
     )
     assert {"cat", "1 of 3", "3 of 3, wrong", "fewest", "most"} <= texts(figure)
     assert "toy\nwhich images of a class open fewest and most blocks at S = 0.6" in texts(figure)
+
+
+def test_how_many_images_of_the_class_open_as_many_blocks_is_said_where_one_is_not_alone():
+    counts = np.array([1, 1, 3, 2, 2, 0])
+    figure = draw_class_extremes(dataset(), [(0, 2)], opened(counts), np.ones(6), None, "toy")
+    assert {"1 of 3\nas 1 other", "3 of 3"} <= texts(figure)
+    assert "toy\nwhich images of a class open fewest and most blocks" in texts(figure)
+    assert "in 2 of 3 classes all images open as many blocks" in texts(figure)
 
 
 def test_an_image_is_drawn_with_its_own_pixels_on_a_scale_from_0_to_255():
@@ -141,6 +154,22 @@ def test_pairs_are_left_out_where_all_images_open_as_many_blocks():
     found = evaluation((0.6, 0.8), [[1] * 6] * 2)
     found.opened[:] = [np.ones((6, 3))] * 2
     assert "open as many blocks" in draw_run(found, dataset(), "toy")["class_extremes"]
+
+
+def test_a_run_with_gates_and_no_budget_has_its_usage_and_no_budgets_figures():
+    found = evaluation((None,), [[1, 0, 1, 1, 1, 1]])
+    figures = draw_run(found, dataset(), "toy")
+    names = ["accuracy_against_macs", "kept_ratio", "per_image_usage", "class_extremes"]
+    assert list(figures) == names
+    assert {"stage 1", "stage 2"} <= texts(figures["kept_ratio"])
+    assert not any("S = " in text for name in names for text in texts(figures[name]))
+
+
+def test_pairs_without_a_budget_are_left_out_where_all_images_open_as_many_blocks():
+    found = evaluation((None,), [[1] * 6])
+    found.opened[:] = [np.ones((6, 3))]
+    told = draw_run(found, dataset(), "toy")["class_extremes"]
+    assert told == "all images of a class open as many blocks"
 
 
 def test_random_gates_say_nothing_of_single_images():

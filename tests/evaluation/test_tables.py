@@ -5,6 +5,7 @@ import pytest
 from jax_elastic.evaluation.tables import (
     Column,
     describe_choices,
+    describe_shares,
     format_count,
     format_share,
     format_table,
@@ -89,6 +90,16 @@ def test_choices_are_told_in_percent_with_the_names_of_the_candidates_below():
     assert names.endswith("1: small  2: middle  3: large")
     assert cost.startswith("of chosen")
     assert describe_choices(rows[1:], ["small"]) == []
+
+
+def test_shares_of_the_macs_with_and_without_gates_are_explained_below_where_there_are_some():
+    row = {"subnet": "full", "macs_share": 0.634, "macs_share_without_gates": 0.621}
+    heading, line = format_table([row]).splitlines()
+    assert heading.split() == ["subnet", "of", "all", "less", "gates"]
+    assert line.split() == ["full", "63.4", "%", "62.1", "%"]
+    (told,) = describe_shares([row])
+    assert "of all: mean MACs" in told and "less gates: the same" in told
+    assert describe_shares([{"subnet": "full"}]) == []
 
 
 def test_label_levels_have_a_column_beside_the_accuracy():
