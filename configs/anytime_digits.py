@@ -5,23 +5,23 @@ Command: python train.py --config=configs/anytime_digits.py:i --workdir=runs/any
 Hardware: 2 CPU cores. Time: 40 s to a minute and a half each, most of it compiling.
 Expected, on test (seed 0, 2 cores), of `:i`, `:is` and `:msdnet`:
 
-    subnet    top-1  95 % interval     MACs  std
-    width:1  95.5 %   [92.9, 97.2]   35.1 K    0
-    width:2  98.9 %   [97.2, 99.6]   60.7 K    0
-    width:3  98.9 %   [97.2, 99.6]   86.3 K    0
-    width:4  98.9 %   [97.2, 99.6]  111.9 K    0
+    subnet    top-1  95 % interval     MACs
+    width:1  95.5 %   [92.9, 97.2]   35.1 K
+    width:2  98.9 %   [97.2, 99.6]   60.7 K
+    width:3  98.9 %   [97.2, 99.6]   86.3 K
+    width:4  98.9 %   [97.2, 99.6]  111.9 K
 
-    subnet    top-1  95 % interval    MACs  std
-    width:1  92.8 %   [89.6, 95.0]  15.7 K    0
-    width:2  96.4 %   [93.9, 97.9]  33.4 K    0
-    width:3  97.8 %   [95.7, 98.9]  53.2 K    0
-    width:4  98.1 %   [96.0, 99.1]  75.1 K    0
+    subnet    top-1  95 % interval    MACs
+    width:1  92.8 %   [89.6, 95.0]  15.7 K
+    width:2  96.4 %   [93.9, 97.9]  33.4 K
+    width:3  97.8 %   [95.7, 98.9]  53.2 K
+    width:4  98.1 %   [96.0, 99.1]  75.1 K
 
-    subnet    top-1  95 % interval    MACs  std
-    depth:1  90.5 %   [87.1, 93.1]  26.3 K    0
-    depth:2  96.7 %   [94.2, 98.1]  48.6 K    0
-    depth:3  97.5 %   [95.3, 98.7]  69.8 K    0
-    depth:4  97.8 %   [95.7, 98.9]  92.4 K    0
+    subnet    top-1  95 % interval    MACs
+    depth:1  90.5 %   [87.1, 93.1]  26.3 K
+    depth:2  96.7 %   [94.2, 98.1]  48.6 K
+    depth:3  97.5 %   [95.3, 98.7]  69.8 K
+    depth:4  97.8 %   [95.7, 98.9]  92.4 K
 
 With shared BN (`:shared_bn`) I-ResNeXt has 68.8, 95.8, 94.4 and 91.6 %.
 

@@ -11,12 +11,15 @@ import pytest
 import warm
 
 from jax_elastic.backbones.isresnext import ISResNeXt as Architecture
+from jax_elastic.data.augment import normalise
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.anytime.isresnext import ISResNeXt
 from jax_elastic.elastic.anytime.one_pass import ALL_EXITS
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.inference import interruptible
 from jax_elastic.inference.interruptible import Interruptible
+from jax_elastic.inference.pretrained import pretrained
 from jax_elastic.subnet import Subnet
 
 THREE = ISResNeXt(Architecture((1, 2), 6, 3, 2, 3, classes=(5, 2)))
@@ -54,6 +57,23 @@ def test_every_answer_is_that_of_its_operating_point_alone(name):
             for level, theirs in zip(prediction.logits, expected.logits, strict=True):
                 # Law 1: 1e-10 in float64; logits are of size 1.
                 np.testing.assert_allclose(level, theirs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype,tolerance", [("float64", 1e-10), ("float32", 1e-5)])
+def test_with_trained_weights_too_each_answer_is_that_of_its_point_alone(dtype, tolerance):
+    trained, variables, experiment = pretrained("isresnext_digits")
+    images = normalise(load(experiment.data, "test").images[:16], experiment.data)
+    with jax.enable_x64(dtype == "float64"):
+        network = dataclasses.replace(trained, dtype=dtype)
+        variables, images = warm.cast(variables, dtype), jnp.asarray(images, dtype)
+        predict = jax.jit(network.predict, static_argnums=2)
+        expected = predict(variables, images, tuple(network.subnets), None)
+        found = [prediction for _, prediction in Interruptible(network, variables)(images)]
+        for ours, theirs in zip(found, expected, strict=True):
+            # Law 1, of the largest logit.
+            atol = tolerance * np.abs(theirs.logits[0]).max()
+            np.testing.assert_allclose(ours.logits[0], theirs.logits[0], rtol=0, atol=atol)
 
 
 @pytest.fixture(scope="module")

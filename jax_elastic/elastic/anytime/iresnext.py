@@ -124,7 +124,12 @@ class IResNeXt(Static):
         )
 
     def slicing(self, k: int) -> Cut:
-        """Cuts the variables of `thin(k)` out of those of the whole network."""
+        """Cuts the variables of `thin(k)` out of those of the whole network.
+
+        Raises:
+          UsageError: there is no such sub-network.
+        """
+        self.check(Subnet(AXIS, (k,)))
         return Cut(k, self.subnetworks, not self.shared_bn)
 
     def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:

@@ -11,11 +11,15 @@ import pytest
 import warm
 
 from jax_elastic.backbones.resnext import ResNeXt
+from jax_elastic.data.augment import normalise
+from jax_elastic.data.datasets import load
 from jax_elastic.elastic.anytime.iresnext import IResNeXt
 from jax_elastic.elastic.family import Aux, Draw
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.inference.engine import build_engine
+from jax_elastic.inference.pretrained import pretrained
 from jax_elastic.subnet import FULL, Subnet
 
 SMALL = families.SMALL["iresnext"]
@@ -135,3 +139,28 @@ def test_macs_are_those_of_the_paper_to_the_printed_digit(network, printed):
 def test_branches_that_the_sub_networks_cannot_share_are_refused():
     with pytest.raises(UsageError, match="8 branches cannot be shared by 3 sub-networks"):
         IResNeXt(subnetworks=3)
+
+
+@pytest.mark.parametrize("k", [0, 3])
+@pytest.mark.parametrize("part", ["thin", "slicing"])
+def test_a_sub_network_that_is_not_there_is_refused(part, k):
+    with pytest.raises(UsageError, match=rf"width:{k} does not fit .* from \{{1, 2\}}"):
+        getattr(SMALL, part)(k)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype,tolerance", [("float64", 1e-10), ("float32", 1e-5)])
+def test_a_trained_sub_network_is_the_same_cut_out_and_inside_the_whole(dtype, tolerance):
+    trained, variables, experiment = pretrained("iresnext_digits")
+    images = normalise(load(experiment.data, "test").images[:16], experiment.data)
+    with jax.enable_x64(dtype == "float64"):
+        network = dataclasses.replace(trained, dtype=dtype)
+        variables, images = warm.cast(variables, dtype), jnp.asarray(images, dtype)
+        own = network.slicing(2).network(variables)
+        alone = jax.jit(network.thin(2).predict, static_argnums=2)
+        expected = alone(own, images, (FULL,), None)[0].logits[0]
+        width = Subnet("width", (2,))
+        found = build_engine(network, variables, "masked", [width])(images, width).logits[0]
+        # Law 1, of the largest logit.
+        atol = tolerance * np.abs(expected).max()
+        np.testing.assert_allclose(found, expected, rtol=0, atol=atol)
