@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from benchmarks.choices import teach
 from benchmarks.corruption import CORRUPTIONS
+from benchmarks.guidance import guidance
 from benchmarks.provenance import Facts, facts
 from jax_elastic.cli.flags import read_config
 from jax_elastic.data.datasets import load
@@ -42,9 +43,10 @@ Floats = npt.NDArray[np.float64]
 Values = dict[str, Floats]
 Given = Mapping[str, str]
 NOTHING: Given = MappingProxyType({})
-MEASURES = ("top1", "usage", "macs")
-OF_CHOICE = ("choice",)
-"""The measures that there are besides where images choose between candidates."""
+MEASURES = ("top1", "usage", "macs", "loss")
+OTHERS = ("choice", "opened", "expected", "decided")
+"""The measures that there are besides where images choose between candidates, where blocks open per
+image, and where something is expected of them (see `guidance`)."""
 DONE = "done.json"  # of a run: where and when it was trained
 
 
@@ -66,6 +68,7 @@ class Arm:
         training images.
       candidates: between how many operating points of the run it starts from its images choose;
         see `teach`. 0: nothing is chosen.
+      settings: keys of the config that differ, each as `key=value`.
 
     Raises:
       ValueError: at construction, where there are candidates and no run to start from.
@@ -80,6 +83,7 @@ class Arm:
     bank_of: str = ""
     recalibrated: bool = False
     candidates: int = 0
+    settings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.candidates and self.start is None:
@@ -94,8 +98,10 @@ class Found:
       budgets: asked; (None,) where it takes none.
       values: measure -> (seeds, budgets, images): `top1`; `usage`, share of the blocks that
         opened (1 where nothing can be skipped); `macs`. Means over the draws where gates are
-        random. Where the arm has several operating points, these stand in place of the budgets.
-        Where images choose also `choice`, an index into the candidates.
+        random; `loss`, the cross-entropy in nats. Where the arm has several operating points,
+        these stand in place of the budgets. Where images choose also `choice`, an index into the
+        candidates; where blocks open per image `opened`, (seeds, budgets, images, blocks); and
+        what `guidance` tells.
       subnets: those of the arm.
       taught: for each seed what its images were taught to choose, and between which candidates,
         which each seed has of its own; empty where nothing is chosen.
@@ -144,23 +150,30 @@ class Runner:
         """
         parts, taught = [], []
         for seed in range(seeds):
-            origin, given = None, NOTHING
+            origin, given = None, dict(of.split("=", 1) for of in arm.settings)
             if arm.start is not None:
                 origin = self._train(arm.start, seed)
                 if arm.candidates:
                     base = read(arm.start, seed)
                     own, path = teach(origin, base, arm.candidates, self._report)
                     taught.append(own)
-                    given = {"data.targets": str(path), "network.pool": ";".join(own.candidates)}
-            workdir = self._train(arm.trained_as or arm.config, seed, origin, given)
+                    given["data.targets"] = str(path)
+                    given["network.pool"] = ";".join(own.candidates)
+            name = arm.trained_as or arm.config
+            workdir = self._train(name, seed, origin, given, arm.settings)
             parts.append(self._evaluate(arm, read(arm.config, seed, given=given), workdir))
         values = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         return Found(arm.budgets or (None,), values, arm.subnets, tuple(taught))
 
     def _train(
-        self, config: str, seed: int, origin: Path | None = None, given: Given = NOTHING
+        self,
+        config: str,
+        seed: int,
+        origin: Path | None = None,
+        given: Given = NOTHING,
+        settings: Sequence[str] = (),
     ) -> Path:
-        workdir = self._root / f"{_name(config)}-seed{seed}"
+        workdir = self._root / f"{_name(config, settings)}-seed{seed}"
         experiment = read(config, seed, origin, given)
         claim(workdir, experiment)
         if not (workdir / DONE).exists():
@@ -189,6 +202,7 @@ class Runner:
                 "bank_of": arm.bank_of,
                 "recalibrated": arm.recalibrated,
                 "draws": RANDOM_DRAWS,
+                "measures": MEASURES + OTHERS,
             }
         )
         path = workdir / f"found-{hashlib.sha256(key.encode()).hexdigest()[:16]}.npz"
@@ -200,7 +214,7 @@ class Runner:
         with np.load(path) as stored:
             self.seconds[path] = float(stored["seconds"])
             self.facts[path] = json.loads(str(stored["facts"]))
-            return {name: stored[name] for name in (*MEASURES, *OF_CHOICE) if name in stored}
+            return {name: stored[name] for name in (*MEASURES, *OTHERS) if name in stored}
 
 
 def evaluate(arm: Arm, experiment: Experiment, workdir: Path) -> Values:
@@ -214,10 +228,13 @@ def evaluate(arm: Arm, experiment: Experiment, workdir: Path) -> Values:
         evaluator = Evaluator(experiment.network, dataset, experiment.data, subnets, arm.budgets)
         found = evaluator(prepared)
         usage = [everything if opened is None else opened.mean(1) for opened in found.opened]
-        part = {"top1": found.top1, "usage": usage, "macs": found.macs}
+        part = {"top1": found.top1, "usage": usage, "macs": found.macs, "loss": found.loss}
         if experiment.network.candidates:
             # Where there is but one candidate, it is the cheapest.
             part["choice"] = [0 * everything if own is None else own[0] for own in found.choice]
+        elif all(opened is not None for opened in found.opened):
+            part["opened"] = found.opened
+        part |= guidance(experiment.network, prepared, dataset, experiment.data)
         parts.append(part)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -274,6 +291,6 @@ def _save(path: Path, arrays: Mapping[str, Any]) -> None:
     replace_file(path, buffer.getvalue())
 
 
-def _name(config: str) -> str:
+def _name(config: str, settings: Sequence[str] = ()) -> str:
     file, _, variant = config.partition(":")
-    return "-".join([Path(file).stem, *filter(None, variant.split(","))])
+    return "-".join([Path(file).stem, *filter(None, variant.split(",")), *settings])

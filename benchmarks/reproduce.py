@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks import anytime, resizable, resizable_adapt, urnet
+from benchmarks import anytime, resizable, resizable_adapt, sgad, urnet
 from benchmarks.arms import Runner
 from benchmarks.claims import COLUMNS
 from benchmarks.command import run
@@ -29,6 +29,7 @@ EXPERIMENTS = {
     **anytime.EXPERIMENTS,
     **resizable.EXPERIMENTS,
     **resizable_adapt.EXPERIMENTS,
+    **sgad.EXPERIMENTS,
 }
 
 
