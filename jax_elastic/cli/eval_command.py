@@ -28,6 +28,7 @@ from jax_elastic.evaluation.plots_anytime import draw_branch_norms
 from jax_elastic.evaluation.plots_run import draw_run
 from jax_elastic.evaluation.rows import Row, read_json, write_json
 from jax_elastic.evaluation.tables import describe_choices, format_table
+from jax_elastic.evaluation.usage import describe_never
 from jax_elastic.subnet import MANY, Subnet
 from jax_elastic.training.workdir import (
     check_class_names,
@@ -100,7 +101,8 @@ def main(argv: list[str]) -> None:
     for line in cautions(meta.get("recalibrated", {})):
         print(line)
     print(format_table(found.rows))
-    for line in describe_choices(found.rows, experiment.network.candidates):
+    choices = describe_choices(found.rows, experiment.network.candidates)
+    for line in (*choices, *describe_never(found.rows)):
         print(line)
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"
