@@ -160,16 +160,17 @@ class CostModel:
     def blocks(self, subnet: Subnet) -> tuple[tuple[str, ...], ...]:
         """The names of the blocks of each stage: the gated ones, and what always runs among them.
 
-        That is, from the first gated one on, all that hands on arrays of a gated one's shape.
+        That is, all from the first gated one on, but a last one that always runs: the head.
 
         Raises:
           UsageError: the network does not have the operating point.
         """
         path = self._path(subnet)
-        first = next((i for i, s in enumerate(path) if s.segment.role == "gated"), len(path))
-        places = {s.after for s in path if s.segment.role == "gated"}
-        found = [s for s in path[first:] if s.after in places]
-        stages = itertools.groupby(found, lambda step: step.after)
+        gated = [step.segment.role == "gated" for step in path]
+        if not any(gated):
+            return ()
+        blocks = path[gated.index(True) : None if gated[-1] else -1]
+        stages = itertools.groupby(blocks, lambda step: step.after)
         return tuple(tuple(step.segment.name for step in stage) for _, stage in stages)
 
     def params(self, subnet: Subnet) -> dict[str, int]:

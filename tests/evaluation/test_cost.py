@@ -14,7 +14,6 @@ from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.family import Segment
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.resizable.resizable import Resizable
-from jax_elastic.elastic.sgad.sgad import SGAD
 from jax_elastic.elastic.train_only import without_train_only
 from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
@@ -203,22 +202,15 @@ def test_stages_are_the_gated_blocks_between_two_changes_of_shape(name):
     assert costs(network).stages(network.subnets.fullest) == expected
 
 
-@pytest.mark.parametrize(
-    "name,last", [("sgad", ()), ("urnet", ("block5",)), ("plain", None)], ids=lambda case: str(case)
-)
-def test_blocks_are_named_by_stage_and_only_the_gated_ones_are_gated(name, last):
+@pytest.mark.parametrize("name", ["sgad", "urnet", "toy", "plain"])
+def test_blocks_are_named_by_stage_with_those_that_always_run_and_without_the_head(name):
     network = families.ALL[name]
     model, point = costs(network), network.subnets.fullest
-    first = () if last is None else (("block1", "block2"), ("block3", "block4"))
-    assert model.blocks(point) == (*first, *([last] if last else []))
-    assert model.gated(point) == sum(model.blocks(point), ())
-
-
-def test_a_block_that_always_runs_among_gated_ones_belongs_to_their_stage():
-    network = SGAD(ResNet((2, 3), width=8, classes=5))
-    model = costs(network)
-    assert model.blocks(FULL) == (("block1", "block2"), ("block3", "block4", "block5"))
-    assert model.gated(FULL) == ("block1", "block2", "block3", "block4")
+    of_resnet = ("block1", "block2"), ("block3", "block4"), ("block5",)
+    expected = {"toy": (("block",),), "plain": ()}.get(name, of_resnet)
+    assert model.blocks(point) == expected
+    always = {"block5"} if name == "sgad" else set()
+    assert {*model.gated(point)} == set(sum(expected, ())) - always
 
 
 def test_what_an_image_costs_follows_from_what_it_opened_or_chose_or_else_from_the_point_alone():
