@@ -74,10 +74,10 @@ def beside_gradients(row: Row, gradients: Gradients) -> dict[str, Any] | None:
     Returns:
       `run`, `steps`; `gradient`, block -> mean |dL/dW|, also of blocks that always run;
       `stages` and `falling`, how many there are and in how many each block has less than the one
-      before; `rises`, the blocks that have not; `blocks`, how many are gated, and over these
-      `rank_correlation` of gradient and share open, with `rank_correlation_ci95`; both None where
-      there is no order, see `jax_elastic.evaluation.ranks`. None where the networks do not have the
-      same blocks.
+      before; `rises`, the blocks that have not; `blocks`, how many are gated, and over these the
+      `rank_correlation` of gradient and share open, with `rank_correlation_ci95`, and the same
+      `_within` stages, which differ in the size of their kernels; None where there is no order, see
+      `rank_correlation`. None where the networks do not have the same blocks.
     """
     stages: list[list[str]] = row["blocks_stages"]
     blocks = [name for stage in stages for name in stage]
@@ -93,7 +93,10 @@ def beside_gradients(row: Row, gradients: Gradients) -> dict[str, Any] | None:
         for stage in stages
     ]
     shares: dict[str, float] = row["blocks_open"]
-    found = rank_correlation([means[name] for name in shares], list(shares.values()))
+    pairs = [means[name] for name in shares], list(shares.values())
+    stage_of = {name: i for i, stage in enumerate(stages) for name in stage}
+    over = rank_correlation(*pairs)
+    within = rank_correlation(*pairs, [stage_of[name] for name in shares])
     return {
         "run": gradients.run,
         "steps": gradients.steps,
@@ -102,8 +105,10 @@ def beside_gradients(row: Row, gradients: Gradients) -> dict[str, Any] | None:
         "falling": sum(not of_stage for of_stage in rises),
         "rises": [name for of_stage in rises for name in of_stage],
         "blocks": len(shares),
-        "rank_correlation": None if found is None else found.value,
-        "rank_correlation_ci95": None if found is None else (found.low, found.high),
+        "rank_correlation": over and over.value,
+        "rank_correlation_ci95": over and (over.low, over.high),
+        "rank_correlation_within": within and within.value,
+        "rank_correlation_within_ci95": within and (within.low, within.high),
     }
 
 
@@ -158,8 +163,12 @@ def _correlation(row: Row, one: Row) -> str:
     where = f"{row['run']}, {name_point(row)}, beside gradients of {one['run']}"
     if one["rank_correlation"] is None:
         return f"{where}: no rank correlation, for its {one['blocks']} blocks have no order"
-    low, high = one["rank_correlation_ci95"]
-    return (
-        f"{where}: rank correlation {one['rank_correlation']:.2f} [{low:.2f}, {high:.2f}] "
-        f"over {one['blocks']} blocks"
-    )
+    over, within = (_interval(one, key) for key in ("rank_correlation", "rank_correlation_within"))
+    return f"{where}: rank correlation {over} over {one['blocks']} blocks, within stages {within}"
+
+
+def _interval(one: Row, key: str) -> str:
+    if one[key] is None:
+        return "none"
+    low, high = one[f"{key}_ci95"]
+    return f"{one[key]:.2f} [{low:.2f}, {high:.2f}]"

@@ -2,15 +2,13 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, spearmanr
+from scipy.stats import norm, rankdata
 
-from jax_elastic.evaluation.intervals import LEVEL
-
-LEAST = 4
-"""Pairs that it takes: Fisher's interval of three has no width."""
+from jax_elastic.evaluation.intervals import LEVEL, Floats
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +26,9 @@ class RankCorrelation:
     high: float
 
 
-def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike) -> RankCorrelation | None:
+def rank_correlation(
+    x: npt.ArrayLike, y: npt.ArrayLike, groups: Sequence[int] | None = None
+) -> RankCorrelation | None:
     """Spearman's correlation of n pairs.
 
     The interval is Fisher's, normal in z = artanh of the correlation, of the variance that Bonett
@@ -39,21 +39,34 @@ def rank_correlation(x: npt.ArrayLike, y: npt.ArrayLike) -> RankCorrelation | No
     Args:
       x: float (n,).
       y: float (n,).
+      groups: (n,), the group of each pair. With them it is the partial correlation given the group:
+        of how far ranks lie from the mean rank of their group; each group beyond the first costs
+        the interval a pair.
 
     Returns:
-      None where there is no order: fewer than `LEAST` pairs, or all x or all y are equal.
+      None where there is no order: of k groups fewer than k + 3 pairs, or all x or all y of each
+      group are equal.
 
     References:
       Bonett and Wright 2000, Sample size requirements for estimating Pearson, Kendall and Spearman
       correlations.
     """
-    left, right = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    n = len(left)
-    if n < LEAST or np.ptp(left) == 0 or np.ptp(right) == 0:
+    n = len(np.asarray(x))
+    place = np.zeros(n, int) if groups is None else np.asarray(groups)
+    left, right = (_within(rankdata(values), place) for values in (x, y))
+    freedom = n - 2 - len(np.unique(place))
+    if freedom < 1 or not left.any() or not right.any():
         return None
-    value = float(spearmanr(left, right).statistic)
+    value = float(left @ right / math.sqrt((left @ left) * (right @ right)))
     most = 1 - 6 / (n * (n**2 - 1))
     z = math.atanh(max(-most, min(most, value)))
-    reach = float(norm.ppf((1 + LEVEL) / 2)) * math.sqrt((1 + value**2 / 2) / (n - 3))
+    reach = float(norm.ppf((1 + LEVEL) / 2)) * math.sqrt((1 + value**2 / 2) / freedom)
     low, high = math.tanh(z - reach), math.tanh(z + reach)
     return RankCorrelation(value, min(low, value), max(high, value))
+
+
+def _within(ranks: Floats, groups: npt.NDArray[np.int64]) -> Floats:
+    """How far each lies from the mean of its group."""
+    means = np.bincount(groups, ranks) / np.maximum(np.bincount(groups), 1)
+    deviations: Floats = ranks - means[groups]
+    return deviations

@@ -28,6 +28,30 @@ def test_the_interval_is_fishers_with_the_variance_for_ranks():
     assert (found.low, found.high) == pytest.approx(ends, abs=1e-6)
 
 
+def test_within_groups_only_the_order_inside_them_counts():
+    x, groups = [1, 2, 3, 11, 12, 13, 14], [0, 0, 0, 1, 1, 1, 1]
+    y = [30, 20, 10, 94, 93, 92, 91]
+    over, within = rank_correlation(x, y), rank_correlation(x, y, groups)
+    assert over is not None and within is not None
+    # Differences of ranks, squared: 4 + 4 and 9 + 1 + 1 + 9.
+    assert over.value == pytest.approx(1 - 6 * 28 / (7 * 48))
+    assert within.value == pytest.approx(-1)
+
+
+def test_the_correlation_within_groups_is_the_partial_one_given_the_group():
+    generator = np.random.default_rng(1)
+    x, y = generator.normal(size=(2, 12))
+    second = np.repeat([0, 1], [5, 7])
+    found = rank_correlation(x, y, second)
+    assert found is not None
+    a, b, c = (spearmanr(*pair).statistic for pair in ((x, y), (x, second), (y, second)))
+    partial = (a - b * c) / math.sqrt((1 - b**2) * (1 - c**2))
+    assert found.value == pytest.approx(partial)
+    reach = 1.959964 * math.sqrt((1 + partial**2 / 2) / (12 - 1 - 3))
+    ends = math.tanh(math.atanh(partial) - reach), math.tanh(math.atanh(partial) + reach)
+    assert (found.low, found.high) == pytest.approx(ends, abs=1e-6)
+
+
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_perfect_order_still_leaves_something_open(sign):
     found = rank_correlation(range(14), [sign * i for i in range(14)])
@@ -38,10 +62,17 @@ def test_a_perfect_order_still_leaves_something_open(sign):
 
 
 @pytest.mark.parametrize(
-    "x,y", [([1, 2, 3], [1, 2, 3]), ([1, 1, 1, 1], [1, 2, 3, 4]), ([1, 2, 3, 4], [0, 0, 0, 0])]
+    "x,y,groups",
+    [
+        ([1, 2, 3], [1, 2, 3], None),
+        ([1, 1, 1, 1], [1, 2, 3, 4], None),
+        ([1, 2, 3, 4], [0, 0, 0, 0], None),
+        ([1, 2, 3, 4], [1, 2, 3, 4], [0, 0, 1, 1]),
+        ([1, 2, 3, 4, 5, 6], [1, 1, 1, 2, 2, 2], [0, 0, 0, 1, 1, 1]),
+    ],
 )
-def test_where_there_is_no_order_there_is_no_correlation(x, y):
-    assert rank_correlation(x, y) is None
+def test_where_there_is_no_order_there_is_no_correlation(x, y, groups):
+    assert rank_correlation(x, y, groups) is None
 
 
 def test_the_interval_holds_the_truth_as_often_as_it_says():
