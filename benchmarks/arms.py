@@ -25,10 +25,11 @@ from jax_elastic.cli.flags import read_config
 from jax_elastic.data.datasets import load
 from jax_elastic.data.targets import Targets
 from jax_elastic.elastic.borrow import borrow_banks
-from jax_elastic.elastic.family import Variables
+from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.elastic.registry import family_name
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.evaluate import RANDOM_DRAWS, Evaluator
+from jax_elastic.evaluation.gradients import read_gradients
 from jax_elastic.files import replace_file
 from jax_elastic.inference.recalibrate import recalibrate
 from jax_elastic.subnet import Subnet
@@ -44,9 +45,9 @@ Values = dict[str, Floats]
 Given = Mapping[str, str]
 NOTHING: Given = MappingProxyType({})
 MEASURES = ("top1", "usage", "macs", "loss")
-OTHERS = ("choice", "opened", "expected", "decided")
+OTHERS = ("choice", "opened", "expected", "decided", "gradient")
 """The measures that there are besides where images choose between candidates, where blocks open per
-image, and where something is expected of them (see `guidance`)."""
+image, where something is expected of them (see `guidance`), and where gradients were measured."""
 DONE = "done.json"  # of a run: where and when it was trained
 
 
@@ -101,7 +102,8 @@ class Found:
         random; `loss`, the cross-entropy in nats. Where the arm has several operating points,
         these stand in place of the budgets. Where images choose also `choice`, an index into the
         candidates; where blocks open per image `opened`, (seeds, budgets, images, blocks); and
-        what `guidance` tells.
+        what `guidance` tells. Where `config.runtime.gradients` is set `gradient`, (seeds, 1,
+        blocks), the mean |dL/dW| of each block's convolutions over training.
       subnets: those of the arm.
       taught: for each seed what its images were taught to choose, and between which candidates,
         which each seed has of its own; empty where nothing is chosen.
@@ -236,7 +238,18 @@ def evaluate(arm: Arm, experiment: Experiment, workdir: Path) -> Values:
             part["opened"] = found.opened
         part |= guidance(experiment.network, prepared, dataset, experiment.data)
         parts.append(part)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if experiment.runtime.gradients:
+        values["gradient"] = _gradient(experiment.network, workdir)
+    return values
+
+
+def _gradient(network: Family, workdir: Path) -> Floats:
+    """(1, blocks), in their order."""
+    names = [segment.name for segment in network.segments(network.subnets.fullest)]
+    rows = MetricsFile(workdir / METRICS).rows()
+    means = read_gradients(workdir.name, names, rows).means
+    return np.array([[means[name] for name in names if name.startswith("block")]])
 
 
 def _prepared(

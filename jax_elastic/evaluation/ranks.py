@@ -53,7 +53,7 @@ def rank_correlation(
     """
     n = len(np.asarray(x))
     place = np.zeros(n, int) if groups is None else np.asarray(groups)
-    left, right = (_within(rankdata(values), place) for values in (x, y))
+    left, right = (within(rankdata(values), place) for values in (x, y))
     freedom = n - 2 - len(np.unique(place))
     if freedom < 1 or not left.any() or not right.any():
         return None
@@ -65,8 +65,8 @@ def rank_correlation(
     return RankCorrelation(value, min(low, value), max(high, value))
 
 
-def _within(ranks: Floats, groups: npt.NDArray[np.int64]) -> Floats:
-    """How far each lies from the mean of its group."""
+def within(ranks: Floats, groups: npt.NDArray[np.int64]) -> Floats:
+    """How far each of n numbers lies from the mean of its group; both (n,)."""
     means = np.bincount(groups, ranks) / np.maximum(np.bincount(groups), 1)
     deviations: Floats = ranks - means[groups]
     return deviations

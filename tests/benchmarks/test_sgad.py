@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from benchmarks.arms import Found, read
 from benchmarks.guidance import guidance
-from benchmarks.sgad import CONSTANTS, EXPERIMENTS, in_quarter
+from benchmarks.sgad import CONSTANTS, EXPERIMENTS, in_order, in_quarter
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import Dataset
@@ -14,7 +15,7 @@ from jax_elastic.elastic.sgad.sgad import SGAD
 from tests.warm import warmed
 
 CASES = [(name, scale) for name in EXPERIMENTS for scale in ("small", "full")]
-SEEDS, IMAGES, GATES = 3, 80, 4
+SEEDS, IMAGES, GATES = 3, 80, 5
 
 
 def made_up(place):
@@ -31,6 +32,7 @@ def made_up(place):
         "opened": opened,
         "expected": draw.uniform(0.2, 0.4, shape),
         "decided": draw.random(shape),
+        "gradient": draw.random((SEEDS, 1, GATES + 1)),
     }
     return Found((None,), values)
 
@@ -119,6 +121,29 @@ def test_a_guided_network_is_compared_at_its_own_mean_macs_or_not_at_all():
     text = "mf: top-1, less that of constant shares at equal mean MACs, > 0"
     assert rows[text]["ours"] == pytest.approx(100 * (1 - 0.85))
     assert "convex: no constant shares reach its mean MACs, of the plain network's" in rows
+
+
+def test_the_order_of_blocks_is_spearmans():
+    draw = np.random.default_rng(0)
+    x, y = draw.random((2, SEEDS, 7))
+    y[0, :3] = 0.5
+
+    found = in_order(x, y, np.zeros(7, int))
+
+    expected = [spearmanr(*pair).statistic for pair in zip(x, y, strict=True)]
+    np.testing.assert_allclose(found.mean(1), expected, rtol=1e-12)
+
+
+def test_what_stages_differ_in_does_not_count_within_them():
+    groups = np.array([0, 0, 0, 1, 1, 1])
+    x, y = np.array([[1.0, 2, 3, 11, 12, 13]]), np.array([[3.0, 2, 1, 13, 12, 11]])
+
+    assert in_order(x, y, 0 * groups).mean() > 0
+    assert in_order(x, y, groups).mean() == pytest.approx(-1)
+
+
+def test_blocks_that_no_image_keeps_have_no_order():
+    assert not in_order(np.arange(4.0)[None], np.zeros((1, 4)), np.zeros(4, int)).any()
 
 
 DATA = DataConfig("digits", (8, 8, 3), mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -65,6 +65,7 @@ def experiment(
     data: Values,
     scratch: Values,
     finetuning: Values,
+    guiding: Values | None = None,
 ) -> ConfigDict:
     """The config of a variant.
 
@@ -76,6 +77,7 @@ def experiment(
       data: its group of keys.
       scratch: the phase of `mf`, without its name and objective.
       finetuning: the same of `lf`, which needs `config.init_from`.
+      guiding: settings of the network that differ from the paper's.
     """
     if use == "plain" and ablation != next(iter(ABLATIONS)):
         raise UsageError(f"a plain network has nothing that {ablation!r} could change")
@@ -94,6 +96,7 @@ def experiment(
         "family": "sgad",
         "backbone": backbone,
         "p_max": p_max[use],
+        **(guiding or {}),
         **ABLATIONS[ablation],
     }
     config.phases = (first if use == "mf" else second,)
