@@ -13,18 +13,30 @@ from jax_elastic.errors import UsageError
 from jax_elastic.evaluation import plots_anytime, plots_compare, plots_space
 from jax_elastic.evaluation.compare import describe_published, join_runs, read_published
 from jax_elastic.evaluation.figures import save_figure
+from jax_elastic.evaluation.gradients import (
+    Gradients,
+    describe_gradients,
+    has_gradients,
+    read_gradients,
+    with_gradients,
+)
 from jax_elastic.evaluation.levels import at_finest
+from jax_elastic.evaluation.plots_gradients import by_blocks, draw_blocks_beside_gradients
 from jax_elastic.evaluation.rows import Row, read_json, write_json
 from jax_elastic.evaluation.tables import BUDGET_COLUMNS, Column, format_table, with_values
-from jax_elastic.training.workdir import newest_step
+from jax_elastic.training.metrics import MetricsFile
+from jax_elastic.training.workdir import METRICS, newest_step, read_config
 
 ABOUT = """\
 Joins what `eval` found of several trained networks: prints one table and draws accuracy against
 MACs, error against MACs of operating points along one axis, accuracy, blocks and FLOPs against the
 budget, ranged against fixed networks, the best of many combinations, and what branches carry.
-It reads WORKDIR/eval.json (of another --split, eval-SPLIT.json) and WORKDIR/branches.json and
-evaluates nothing itself; what was found at another step than that of WORKDIR's newest checkpoint,
-if any, is refused. One of --workdirs may also be a file that `eval` wrote; it is taken as it is."""
+Where a run measured gradients (config.runtime.gradients), the share of the images that open each
+block of the others stands beside them, with Spearman's rank correlation over the blocks.
+It reads WORKDIR/eval.json (of another --split, eval-SPLIT.json), WORKDIR/branches.json and
+WORKDIR/metrics.jsonl and evaluates nothing itself; what was found at another step than that of
+WORKDIR's newest checkpoint, if any, is refused. One of --workdirs may also be a file that `eval`
+wrote; it is taken as it is."""
 
 OWN_NAMES = "give each a name of its own: --labels=a,b,c"
 COLUMNS = (Column("run", "run", left=True), *BUDGET_COLUMNS)
@@ -40,6 +52,8 @@ def main(argv: list[str]) -> None:
     found = [_read(workdir, values.split) for workdir in workdirs]
     rows = join_runs(_by_label(labels, workdirs, found))
     branches = _branches(workdirs, labels)
+    gradients = _gradients(workdirs, labels)
+    rows = with_gradients(rows, gradients)
     if values.published and values.split != "test":
         raise UsageError(
             f"--published beside the {values.split} split",
@@ -56,6 +70,8 @@ def main(argv: list[str]) -> None:
     for label, own in zip(labels, found, strict=True):
         for line in cautions_of(own):
             print(f"{label}: {line}")
+    for line in describe_gradients(at_finest(rows), gradients):
+        print(line)
     paths = _draw(rows, published, branches, Path(values.out))
     print(*paths, sep="\n")
     if file:
@@ -161,9 +177,25 @@ def _branches(workdirs: Sequence[Path], labels: Sequence[str]) -> list[dict[str,
         path = workdir / "branches.json"
         if path.exists():
             rows = _of_newest(workdir, path, "branches", f"jax-elastic eval --workdir={workdir}")
-            name = label if labels.count(label) == 1 else workdir.resolve().name
-            found += [{"run": name, **row} for row in rows]
+            found += [{"run": _alone(workdir, label, labels), **row} for row in rows]
     return found
+
+
+def _gradients(workdirs: Sequence[Path], labels: Sequence[str]) -> list[Gradients]:
+    """The gradients of the runs that measured some."""
+    found = []
+    for workdir, label in zip(workdirs, labels, strict=True):
+        rows = [] if _is_file(workdir) else MetricsFile(workdir / METRICS).rows()
+        if any(has_gradients(row) for row in rows):
+            network = read_config(workdir).network
+            segments = [segment.name for segment in network.segments(network.subnets.fullest)]
+            found.append(read_gradients(_alone(workdir, label, labels), segments, rows))
+    return found
+
+
+def _alone(workdir: Path, label: str, labels: Sequence[str]) -> str:
+    """What one run is called where several may share a label."""
+    return label if labels.count(label) == 1 else workdir.resolve().name
 
 
 def _of_newest(workdir: Path, path: Path, kind: str, command: str) -> list[dict[str, Any]]:
@@ -201,4 +233,7 @@ def _draw(
         figures["ranged_against_fixed"] = plots_compare.draw_ranged_against_fixed(rows, title)
     if branches:
         figures["branch_norms"] = plots_anytime.draw_branch_norms(branches, f"{data}, weights")
+    for i, (stages, own) in enumerate(by_blocks(rows).items()):
+        name = f"blocks_beside_gradients{f'_{sum(map(len, stages))}' if i else ''}"
+        figures[name] = draw_blocks_beside_gradients(own, title)
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]

@@ -1,5 +1,6 @@
 """`eval`: what a trained network gives at each budget or operating point, as table and pictures."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from jax_elastic.evaluation.plots_anytime import draw_branch_norms
 from jax_elastic.evaluation.plots_run import draw_run
 from jax_elastic.evaluation.rows import Row, read_json, write_json
 from jax_elastic.evaluation.tables import describe_choices, describe_shares, format_table
+from jax_elastic.evaluation.usage import describe_never
 from jax_elastic.subnet import MANY, Subnet
 from jax_elastic.training.workdir import (
     check_class_names,
@@ -112,7 +114,8 @@ def main(argv: list[str]) -> None:
         print(line)
     print(format_table(found.rows))
     choices = describe_choices(found.rows, experiment.network.candidates)
-    for line in (*describe_shares(found.rows), *choices):
+    told = (describe_shares(found.rows), choices, describe_never(found.rows))
+    for line in itertools.chain(*told):
         print(line)
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"

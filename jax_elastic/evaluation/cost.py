@@ -159,6 +159,30 @@ class CostModel:
         places = [step.after for step in self._path(subnet) if step.segment.role == "gated"]
         return tuple(len(list(stage)) for _, stage in itertools.groupby(places))
 
+    def gated(self, subnet: Subnet) -> tuple[str, ...]:
+        """The names of the gated segments, in their order.
+
+        Raises:
+          UsageError: the network does not have the operating point.
+        """
+        return tuple(s.segment.name for s in self._path(subnet) if s.segment.role == "gated")
+
+    def blocks(self, subnet: Subnet) -> tuple[tuple[str, ...], ...]:
+        """The names of the blocks of each stage: the gated ones, and what always runs among them.
+
+        That is, all from the first gated one on, but a last one that always runs: the head.
+
+        Raises:
+          UsageError: the network does not have the operating point.
+        """
+        path = self._path(subnet)
+        gated = [step.segment.role == "gated" for step in path]
+        if not any(gated):
+            return ()
+        blocks = path[gated.index(True) : None if gated[-1] else -1]
+        stages = itertools.groupby(blocks, lambda step: step.after)
+        return tuple(tuple(step.segment.name for step in stage) for _, stage in stages)
+
     def params(self, subnet: Subnet) -> dict[str, int]:
         """How many parameters an operating point reads: `params`, and of these by kind.
 

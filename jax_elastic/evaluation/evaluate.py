@@ -25,7 +25,7 @@ from jax_elastic.evaluation.accuracy import confidence_interval, draws_interval
 from jax_elastic.evaluation.by_segments import Predict, predictor
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.found import Found, read
-from jax_elastic.evaluation.usage import usage
+from jax_elastic.evaluation.usage import usage, usage_of_blocks
 from jax_elastic.subnet import Subnet
 
 Row = dict[str, Any]
@@ -43,9 +43,11 @@ class Evaluation:
         n, top1, top1_ci95, top5 (from 20 classes), blocks_total, blocks_mean, blocks_std,
         blocks_p99, macs_mean, macs_std, asked, achieved, achieved_std, achieved_p99,
         tracking_error, reached` (error up to `REACHED`). Shares are in [0, 1], MACs per image; std
-        and p99 are over images. Keys of blocks and budgets are None where there are none. Where
-        images choose among candidates, of which one is no share of them, they are None, too, and
-        there are `choices` (the share of the images that chose each of `Family.candidates`) and
+        and p99 are over images. Of each gated block `blocks_open` has, by its name, the share of
+        the images that open it, `blocks_never` lists those that none opens, and `blocks_stages` has
+        all names by stage. Keys of blocks and budgets are None where there are none. Where images
+        choose among candidates, of which one is no share of them, they are None, too, and there are
+        `choices` (the share of the images that chose each of `Family.candidates`) and
         `macs_chosen_mean` (of what they chose alone; `macs_mean` also has what it took to choose).
         Where blocks open per image also `macs_share`, the mean MACs as a share of the same network
         with every block open and nothing that decides (of a network that only drops blocks, the
@@ -234,7 +236,8 @@ class Evaluator:
         used = usage(flat, budget)
         if opened is None:
             used["achieved"] = own_budget(subnet)  # of a fixed set it is known
-        return {**row, **used}
+        names, stages = self._costs.gated(subnet), self._costs.blocks(subnet)
+        return {**row, **used, **usage_of_blocks(flat, names, stages)}
 
     def _shares(self, subnet: Subnet, macs: float) -> Row:
         """Mean MACs beside those of the network that decides nothing."""

@@ -1,9 +1,12 @@
 """How much of a network was used, and whether that is what was asked for (law 5)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from jax_elastic.evaluation.rows import Row, name_point
 
 REACHED = 0.05
 """Tracking error up to which a budget counts as reached."""
@@ -12,6 +15,8 @@ USAGE_KEYS = (
     *("blocks_total", "blocks_mean", "blocks_std", "blocks_p99"),
     *("achieved", "achieved_std", "achieved_p99", "tracking_error", "reached"),
 )
+
+BLOCK_KEYS = ("blocks_open", "blocks_never", "blocks_stages")
 
 
 def usage(opened: npt.NDArray[np.bool_] | None, budget: float | None) -> dict[str, Any]:
@@ -37,3 +42,37 @@ def usage(opened: npt.NDArray[np.bool_] | None, budget: float | None) -> dict[st
         "tracking_error": None if budget is None else abs(mean / total - budget),
         "reached": None if budget is None else abs(mean / total - budget) <= REACHED,
     }
+
+
+def usage_of_blocks(
+    opened: npt.NDArray[np.bool_] | None, names: Sequence[str], stages: Sequence[Sequence[str]]
+) -> dict[str, Any]:
+    """Which blocks of a network were used: the keys of single blocks of `Evaluation.rows`.
+
+    Args:
+      opened: (n, N), or None for a network without gates.
+      names: of the N gated blocks.
+      stages: names of the blocks of each stage, see `CostModel.blocks`.
+    """
+    if opened is None:
+        return dict.fromkeys(BLOCK_KEYS)
+    shares = dict(zip(names, opened.mean(0, dtype=float).tolist(), strict=True))
+    return {
+        "blocks_open": shares,
+        "blocks_never": [name for name, share in shares.items() if not share],
+        "blocks_stages": [list(stage) for stage in stages],
+    }
+
+
+def describe_never(rows: Sequence[Row]) -> list[str]:
+    """A line for each row with blocks that no image opened; they cost memory and nothing else.
+
+    Args:
+      rows: of an evaluation.
+    """
+    return [
+        f"opened for none of {row['n']:,} images, {name_point(row)}: "
+        f"{', '.join(row['blocks_never'])}"
+        for row in rows
+        if row.get("blocks_never") and not row.get("level")
+    ]

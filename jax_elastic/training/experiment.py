@@ -30,6 +30,7 @@ class Runtime:
       validate_every: steps between validations; 0: only at the end of each phase.
       validation_budgets: budgets asked for in validations; empty: all that the network reports.
       keep: newest checkpoints that are kept.
+      gradients: whether metric rows tell how large gradients are, see `magnitudes`.
     """
 
     log_every: int = 100
@@ -37,6 +38,7 @@ class Runtime:
     validate_every: int = 0
     validation_budgets: tuple[float, ...] = ()
     keep: int = 3
+    gradients: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (

@@ -32,12 +32,13 @@ def make_program(experiment: Experiment, span: Span, mesh: Mesh) -> Chunk:
     network, optimizer = experiment.network, make_optimizer(span)
     form = experiment.form_in(span.phase, platform_of(mesh))
     decay, data = experiment.ema_decay, experiment.data
+    measured = experiment.runtime.gradients
     if form in BY_HOST:
-        update = make_update(network, span.phase, optimizer, decay, span.start)
+        update = make_update(network, span.phase, optimizer, decay, span.start, measured)
         gradients = _gradients(experiment, span, form, mesh)
         programs = partial(programs_of, form=form, network=network)
         return HostChunk(gradients, update, programs, data, network.targets, mesh)
-    step = make_step(network, span.phase, optimizer, form, decay, span.start)
+    step = make_step(network, span.phase, optimizer, form, decay, span.start, measured)
     return make_chunk(step, data, network.targets, mesh)
 
 

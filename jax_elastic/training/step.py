@@ -17,6 +17,7 @@ from jax_elastic.elastic.abilities import Switching
 from jax_elastic.elastic.family import Array, Aux, Batch, Draw, Family, Form
 from jax_elastic.training.accumulate import accumulate
 from jax_elastic.training.ema import moving_average
+from jax_elastic.training.magnitudes import magnitudes
 from jax_elastic.training.mesh import replicated, sharded
 from jax_elastic.training.phases import Phase
 from jax_elastic.training.state import TrainState
@@ -39,15 +40,17 @@ def make_step(
     form: Form,
     ema_decay: float = 0.0,
     start: int = 0,
+    measured: bool = False,
 ) -> Step:
     """The step of a phase: (state, batch, draws) -> (state, sums); pure, to be jitted.
 
     Gate noise and the like come from (seed, step, slot of the draw). `sums` holds what the
-    family's loss reports and ``loss``, the sum over draws. A moving average that the state has is
-    moved by `ema_decay`; the phase begins at step `start` of the run.
+    family's loss reports and ``loss``, the sum over draws; where gradients are `measured`, also
+    their `magnitudes`. A moving average that the state has is moved by `ema_decay`; the phase
+    begins at step `start` of the run.
     """
     gradients = make_gradients(family, phase, form)
-    update = make_update(family, phase, optimizer, ema_decay, start)
+    update = make_update(family, phase, optimizer, ema_decay, start, measured)
 
     def step(state: TrainState, batch: Batch, draws: Draws) -> tuple[TrainState, Sums]:
         return update(state, gradients(state, batch, draws, 0))
@@ -101,6 +104,7 @@ def make_update(
     optimizer: optax.GradientTransformation,
     ema_decay: float,
     start: int,
+    measured: bool,
 ) -> Update:
     """The second half of a step: (state, what the first half found) -> (state, sums); pure."""
 
@@ -117,7 +121,10 @@ def make_update(
         if state.ema:
             moved = moving_average(state.ema, new.variables, ema_decay, state.step - start)
             new = new._replace(ema=moved)
-        return new, {**aux.sums, "loss": (value, jnp.ones_like(value))}
+        told = {"loss": value}
+        if measured:
+            told |= magnitudes(family, state.stats, total, frozen)
+        return new, {**aux.sums, **{name: (of, jnp.ones_like(of)) for name, of in told.items()}}
 
     return update
 

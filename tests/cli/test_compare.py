@@ -8,11 +8,17 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.cli import run
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.elastic.plain import Plain
 from jax_elastic.evaluation import plots_anytime
 from jax_elastic.evaluation.plots_anytime import draw_branch_norms
 from jax_elastic.evaluation.rows import Row, write_json
-from jax_elastic.training.workdir import newest_step
+from jax_elastic.training.experiment import Experiment
+from jax_elastic.training.metrics import MetricsFile
+from jax_elastic.training.phases import Phase
+from jax_elastic.training.workdir import claim, newest_step
 
 URNET = Path(__file__).resolve().parents[2] / "docs" / "published" / "urnet.json"
 FIGURES = ["runs_against_macs", "runs_against_budget", "ranged_against_fixed"]
@@ -215,6 +221,48 @@ def test_branches_of_another_checkpoint_than_the_newest_are_refused(
     write_branches(runs / "nested", 3, 1, step=8)
     assert compare(runs, "nested") == 2
     assert "branches.json is of step 8, the newest checkpoint of step 9" in capsys.readouterr().err
+
+
+def write_gradients(workdir: Path) -> None:
+    """A plain run of five blocks that measured gradients."""
+    network = Plain(ResNet((2, 2, 1), width=8))
+    phases = (Phase("only", 1.0, "base", 0.1),)
+    claim(workdir, Experiment(network=network, phases=phases, data=DataConfig()))
+    told = {f"gradient/block{n}": 1 / n for n in range(1, 6)}
+    MetricsFile(workdir / "metrics.jsonl").append({"kind": "train", "step": 9, "steps": 9, **told})
+
+
+def test_blocks_stand_beside_the_gradients_of_another_run(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_gradients(runs / "base")
+    shares = dict(zip((f"block{n}" for n in range(1, 5)), (1, 0.8, 0.7, 0), strict=True))
+    stages = [["block1", "block2"], ["block3", "block4"], ["block5"]]
+    gated = row(0.6, blocks_open=shares, blocks_stages=stages)
+    write_json(runs / "gated" / "eval.json", "eval", [gated])
+    beside = runs / "out" / "blocks_beside_gradients.png"
+
+    assert compare(runs, "gated,base") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[3] == "gradients of base: fall from block to block in 3 of 3 stages"
+    assert lines[4].startswith("gated, full at budget 0.6, beside gradients of base: rank")
+    assert str(beside) in lines and beside.exists()
+
+    assert compare(runs, "gated,base", "--json=-") == 0
+    found = json.loads(capsys.readouterr().out)["rows"]
+    (one,) = found[0]["gradients"]
+    assert (one["run"], one["blocks"], one["rank_correlation"]) == ("base", 4, pytest.approx(1))
+    assert found[1]["gradients"] == []
+
+
+def test_without_measured_gradients_nothing_is_said_of_them(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    MetricsFile(runs / "base" / "metrics.jsonl").append({"kind": "train", "step": 9, "steps": 9})
+    assert compare(runs, "ranged,base") == 0
+    assert "gradients" not in capsys.readouterr().out
+    assert compare(runs, "ranged,base", "--json=-") == 0
+    assert "gradients" not in json.loads(capsys.readouterr().out)["rows"][0]
 
 
 @pytest.mark.parametrize(

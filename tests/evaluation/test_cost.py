@@ -202,6 +202,17 @@ def test_stages_are_the_gated_blocks_between_two_changes_of_shape(name):
     assert costs(network).stages(network.subnets.fullest) == expected
 
 
+@pytest.mark.parametrize("name", ["sgad", "urnet", "toy", "plain"])
+def test_blocks_are_named_by_stage_with_those_that_always_run_and_without_the_head(name):
+    network = families.ALL[name]
+    model, point = costs(network), network.subnets.fullest
+    of_resnet = ("block1", "block2"), ("block3", "block4"), ("block5",)
+    expected = {"toy": (("block",),), "plain": ()}.get(name, of_resnet)
+    assert model.blocks(point) == expected
+    always = {"block5"} if name == "sgad" else set()
+    assert {*model.gated(point)} == set(sum(expected, ())) - always
+
+
 def test_what_an_image_costs_follows_from_what_it_opened_or_chose_or_else_from_the_point_alone():
     network = HandMade()
     network.candidates = (FULL, FULL)

@@ -21,7 +21,13 @@ from jax_elastic.evaluation.accuracy import confidence_interval, draws_interval
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.evaluation.evaluate import Evaluator
 from jax_elastic.evaluation.found import cross_entropies
-from jax_elastic.evaluation.usage import USAGE_KEYS, usage
+from jax_elastic.evaluation.usage import (
+    BLOCK_KEYS,
+    USAGE_KEYS,
+    describe_never,
+    usage,
+    usage_of_blocks,
+)
 from jax_elastic.subnet import FULL, Subnet
 
 # Pixels arrive as they are, divided by 255.
@@ -174,6 +180,24 @@ def test_a_network_without_gates_has_no_usage_and_the_macs_of_all_of_it():
     assert (row["macs_mean"], row["macs_std"]) == (CostModel(PLAIN, (8, 8, 1)).cost(FULL).full, 0)
 
 
+def test_each_block_has_the_share_of_the_images_that_open_it_and_unused_ones_are_listed():
+    rows = evaluate(SMALL, dataset([0] * 4, [0] * 4, GATES[1:].repeat(2, 0)[:4]), batch_size=3).rows
+    expected = {"block1": 0.5, **dict.fromkeys(("block2", "block3", "block4", "block5"), 0)}
+    assert rows[0]["blocks_open"] == expected
+    assert rows[0]["blocks_never"] == ["block2", "block3", "block4", "block5"]
+    assert rows[0]["blocks_stages"] == [["block1", "block2"], ["block3", "block4"], ["block5"]]
+
+
+def test_unused_blocks_are_said_once_for_each_point_and_budget_that_has_some():
+    row = {"subnet": "full", "asked": 0.2, "n": 1200, "blocks_never": ["block2", "block4"]}
+    used = {**row, "asked": 0.8, "blocks_never": []}
+    coarse = {**row, "level": 1}
+    without = {**row, "blocks_never": None}
+    assert describe_never([row, used, coarse, without]) == [
+        "opened for none of 1,200 images, full at budget 0.2: block2, block4"
+    ]
+
+
 def test_usage_without_a_budget_has_no_tracking_error():
     row = usage(GATES == 1, None)
     assert (row["achieved"], row["tracking_error"]) == (0.4, None)
@@ -243,7 +267,7 @@ def test_where_gates_run_what_was_chosen_they_tell_the_cost_and_are_no_share_of_
     (row,) = found.rows
     assert row["macs_mean"] == deep.fixed + deep.gates + 0.75 * deep.blocks[0]
     assert (row["choices"], row["macs_chosen_mean"]) == ([0.25, 0.75], (low + 3 * high) / 4)
-    assert all(row[key] is None for key in USAGE_KEYS)
+    assert all(row[key] is None for key in (*USAGE_KEYS, *BLOCK_KEYS))
     assert found.opened == [None]
     np.testing.assert_array_equal(found.choice, [[[1, 0, 1, 1]]])
 
@@ -514,7 +538,7 @@ def test_rows_of_a_network_of_one_level_do_not_speak_of_levels():
     evaluation = evaluate(PLAIN, dataset([0], [0]))
     assert list(evaluation.rows[0]) == [
         *("subnet", "n", "top1", "top1_ci95", "macs_mean", "macs_std", "asked"),
-        *usage(None, None),
+        *(*usage(None, None), *usage_of_blocks(None, (), ())),
     ]
     assert evaluation.at_finest() == evaluation
 
