@@ -5,15 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, rankdata
 from scipy.stats import t as student_t
 
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.evaluate import Evaluation, Row
+from jax_elastic.evaluation.intervals import LEVEL, Floats
+from jax_elastic.evaluation.ranks import rank_correlation
 from jax_elastic.evaluation.tables import Column, format_count
 
-Floats = npt.NDArray[np.float64]
-LEVEL = 0.95
 QUARTERS = ("easiest", "second", "third", "hardest")
 LEAST = 8  # images: two in each quarter, so that there is an interval
 
@@ -69,21 +68,17 @@ def difficulty_row(pair: Spent) -> Row:
       `subnet, asked, n, unit`; per quarter, the easiest images first, `loss_from` (the least loss
       in it), `used_mean` and `used_ci95` (Student's t over its images); `hardest_less_easiest` and
       its `_ci95` (Welch's t over the images of both); `spearman`, the rank correlation of loss and
-      use, and `spearman_ci95`, both None where all images use the same.
+      use, and `spearman_ci95`, both None where all images use the same; see `rank_correlation`.
 
     Raises:
       UsageError: fewer images.
-
-    References:
-      Bonett and Wright 2000, Sample size requirements for estimating Pearson, Kendall and Spearman
-      correlations (the interval of the last).
     """
     count = len(pair.loss)
     if count < LEAST:
         raise UsageError(f"{count} images make no quarters", f"{LEAST} or more")
     quarter = quarters(pair.loss)
     parts = [pair.used[quarter == i] for i in range(4)]
-    rho = _rank_correlation(pair.loss, pair.used)
+    order = rank_correlation(pair.loss, pair.used)
     return {
         "subnet": pair.row["subnet"],
         "asked": pair.row["asked"],
@@ -96,8 +91,8 @@ def difficulty_row(pair: Spent) -> Row:
         "hardest_less_easiest_ci95": _interval(
             float(parts[3].mean() - parts[0].mean()), parts[3], parts[0]
         ),
-        "spearman": rho,
-        "spearman_ci95": None if rho is None else _of_correlation(rho, count),
+        "spearman": order and order.value,
+        "spearman_ci95": order and (order.low, order.high),
     }
 
 
@@ -144,18 +139,3 @@ def _interval(middle: float, *samples: Floats) -> tuple[float, float]:
     freedom = total**2 / sum(v**2 / (len(s) - 1) for v, s in zip(variances, samples, strict=True))
     reach = float(student_t.ppf((1 + LEVEL) / 2, freedom)) * total**0.5
     return middle - reach, middle + reach
-
-
-def _rank_correlation(a: Floats, b: Floats) -> float | None:
-    """Spearman's; None where one of the two is the same for all images."""
-    ranks = [rankdata(of) - (len(of) + 1) / 2 for of in (a, b)]
-    norms = [float(np.sqrt(of @ of)) for of in ranks]
-    return float(ranks[0] @ ranks[1]) / (norms[0] * norms[1]) if all(norms) else None
-
-
-def _of_correlation(rho: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a rank correlation over `count` images."""
-    if abs(rho) > 1 - 1e-12:
-        return rho, rho
-    reach = float(norm.ppf((1 + LEVEL) / 2)) * ((1 + rho**2 / 2) / (count - 3)) ** 0.5
-    return float(np.tanh(np.arctanh(rho) - reach)), float(np.tanh(np.arctanh(rho) + reach))
