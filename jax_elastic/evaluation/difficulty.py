@@ -78,6 +78,8 @@ def difficulty_row(pair: Spent) -> Row:
         raise UsageError(f"{count} images make no quarters", f"{LEAST} or more")
     quarter = quarters(pair.loss)
     parts = [pair.used[quarter == i] for i in range(4)]
+    means = [float(part.mean()) for part in parts]
+    further = means[3] - means[0]
     order = rank_correlation(pair.loss, pair.used)
     return {
         "subnet": pair.row["subnet"],
@@ -85,12 +87,10 @@ def difficulty_row(pair: Spent) -> Row:
         "n": count,
         "unit": pair.unit,
         "loss_from": [float(pair.loss[quarter == i].min()) for i in range(4)],
-        "used_mean": [float(part.mean()) for part in parts],
-        "used_ci95": [_interval(float(part.mean()), part) for part in parts],
-        "hardest_less_easiest": float(parts[3].mean() - parts[0].mean()),
-        "hardest_less_easiest_ci95": _interval(
-            float(parts[3].mean() - parts[0].mean()), parts[3], parts[0]
-        ),
+        "used_mean": means,
+        "used_ci95": [_interval(mean, part) for mean, part in zip(means, parts, strict=True)],
+        "hardest_less_easiest": further,
+        "hardest_less_easiest_ci95": _interval(further, parts[3], parts[0]),
         "spearman": order and order.value,
         "spearman_ci95": order and (order.low, order.high),
     }
