@@ -1,5 +1,6 @@
 """`eval`: what a trained network gives at each budget or operating point, as table and pictures."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -113,8 +114,8 @@ def main(argv: list[str]) -> None:
         print(line)
     print(format_table(found.rows))
     choices = describe_choices(found.rows, experiment.network.candidates)
-    never = describe_never(found.rows)
-    for line in (*describe_shares(found.rows), *choices, *never):
+    told = (describe_shares(found.rows), choices, describe_never(found.rows))
+    for line in itertools.chain(*told):
         print(line)
     folder = of_split(workdir, f"plots{kind}", values.split)
     title = f"{type(experiment.network).__name__} on {experiment.data.name}, {values.split} split"

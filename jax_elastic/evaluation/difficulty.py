@@ -9,11 +9,10 @@ from scipy.stats import t as student_t
 
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.evaluate import Evaluation, Row
-from jax_elastic.evaluation.intervals import LEVEL
+from jax_elastic.evaluation.intervals import LEVEL, Floats
 from jax_elastic.evaluation.ranks import rank_correlation
 from jax_elastic.evaluation.tables import Column, format_count
 
-Floats = npt.NDArray[np.float64]
 QUARTERS = ("easiest", "second", "third", "hardest")
 LEAST = 8  # images: two in each quarter, so that there is an interval
 
@@ -69,7 +68,7 @@ def difficulty_row(pair: Spent) -> Row:
       `subnet, asked, n, unit`; per quarter, the easiest images first, `loss_from` (the least loss
       in it), `used_mean` and `used_ci95` (Student's t over its images); `hardest_less_easiest` and
       its `_ci95` (Welch's t over the images of both); `spearman`, the rank correlation of loss and
-      use, and `spearman_ci95` (see `rank_correlation`), both None where all images use the same.
+      use, and `spearman_ci95`, both None where all images use the same; see `rank_correlation`.
 
     Raises:
       UsageError: fewer images.
@@ -79,21 +78,21 @@ def difficulty_row(pair: Spent) -> Row:
         raise UsageError(f"{count} images make no quarters", f"{LEAST} or more")
     quarter = quarters(pair.loss)
     parts = [pair.used[quarter == i] for i in range(4)]
-    rank = rank_correlation(pair.loss, pair.used)
+    means = [float(part.mean()) for part in parts]
+    further = means[3] - means[0]
+    order = rank_correlation(pair.loss, pair.used)
     return {
         "subnet": pair.row["subnet"],
         "asked": pair.row["asked"],
         "n": count,
         "unit": pair.unit,
         "loss_from": [float(pair.loss[quarter == i].min()) for i in range(4)],
-        "used_mean": [float(part.mean()) for part in parts],
-        "used_ci95": [_interval(float(part.mean()), part) for part in parts],
-        "hardest_less_easiest": float(parts[3].mean() - parts[0].mean()),
-        "hardest_less_easiest_ci95": _interval(
-            float(parts[3].mean() - parts[0].mean()), parts[3], parts[0]
-        ),
-        "spearman": None if rank is None else rank.value,
-        "spearman_ci95": None if rank is None else (rank.low, rank.high),
+        "used_mean": means,
+        "used_ci95": [_interval(mean, part) for mean, part in zip(means, parts, strict=True)],
+        "hardest_less_easiest": further,
+        "hardest_less_easiest_ci95": _interval(further, parts[3], parts[0]),
+        "spearman": order and order.value,
+        "spearman_ci95": order and (order.low, order.high),
     }
 
 

@@ -45,9 +45,9 @@ class Evaluation:
         tracking_error, reached` (error up to `REACHED`). Shares are in [0, 1], MACs per image; std
         and p99 are over images. Of each gated block `blocks_open` has, by its name, the share of
         the images that open it, `blocks_never` lists those that none opens, and `blocks_stages` has
-        all names by stage. Keys of blocks and budgets are None where there are none. Where
-        images choose among candidates, of which one is no share of them, they are None, too, and
-        there are `choices` (the share of the images that chose each of `Family.candidates`) and
+        all names by stage. Keys of blocks and budgets are None where there are none. Where images
+        choose among candidates, of which one is no share of them, they are None, too, and there are
+        `choices` (the share of the images that chose each of `Family.candidates`) and
         `macs_chosen_mean` (of what they chose alone; `macs_mean` also has what it took to choose).
         Where blocks open per image also `macs_share`, the mean MACs as a share of the same network
         with every block open and nothing that decides (of a network that only drops blocks, the

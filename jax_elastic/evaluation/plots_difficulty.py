@@ -9,8 +9,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from jax_elastic.evaluation.difficulty import Floats, Spent, difficulty_row
-from jax_elastic.evaluation.figures import GREY, SMALL, VERMILLION, new_panels, series_style
+from jax_elastic.evaluation.difficulty import Spent, difficulty_row
+from jax_elastic.evaluation.figures import (
+    GREY,
+    SMALL,
+    VERMILLION,
+    Floats,
+    new_panels,
+    series_style,
+)
 from jax_elastic.evaluation.plots_series import Series, finish, look
 from jax_elastic.evaluation.rows import name_point
 from jax_elastic.evaluation.tables import count_unit

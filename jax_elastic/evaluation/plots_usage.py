@@ -1,6 +1,7 @@
 """How a network that nobody asks for a budget uses its blocks: by block, and by image."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,9 +11,15 @@ from numpy.typing import ArrayLike
 
 from jax_elastic.evaluation.figures import BLUE, GREY, SMALL, VERMILLION, new_figure
 
+SEEN_FROM = 0.02  # a share: a lower bar would not be told from none, so it has its number
+
+SIDE_BY_SIDE = 20  # bars: more are too narrow for numbers that are not turned
+
 
 def draw_kept_ratio(usage: ArrayLike, title: str, stages: tuple[int, ...] | None = None) -> Figure:
-    """How often each block runs, as bars; a block that no image opens is marked.
+    """How often each block runs, as bars.
+
+    Where hardly any image opens a block, its share is written; where none does, it is marked.
 
     Args:
       usage: (N,), share of the images in [0, 1] that open block n.
@@ -35,6 +42,10 @@ def draw_kept_ratio(usage: ArrayLike, title: str, stages: tuple[int, ...] | None
     never = blocks[shares == 0]
     if len(never):
         axes.plot(never, 0 * never + 0.025, "x", color=VERMILLION, label="opened by no image")
+    for block, share in zip(blocks, shares, strict=True):
+        if 0 < share < SEEN_FROM:
+            look: dict[str, Any] = {"rotation": 90, "ha": "center", "va": "bottom"}
+            axes.text(int(block), share + 0.02, f"{100 * share:.1g} %", fontsize=SMALL, **look)
     _name_stages(axes, stages)
     axes.set_title(title, fontsize=11, loc="left", pad=20 if stages else 6)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
@@ -60,8 +71,10 @@ def draw_image_usage(opened: ArrayLike, title: str, blocks: int) -> Figure:
     images = np.bincount(np.rint(counts).astype(int), minlength=blocks + 1)
     bars = axes.bar(np.arange(blocks + 1), images, 0.9, color=BLUE)
     # A bar of a few among thousands cannot be seen.
-    axes.bar_label(bars, [f"{n:,}" if n else "" for n in images], fontsize=SMALL)
-    axes.margins(y=0.12)
+    upright = 90 if blocks > SIDE_BY_SIDE else 0
+    told = [f" {n:,}" if n else "" for n in images]
+    axes.bar_label(bars, told, fontsize=SMALL, rotation=upright)
+    axes.margins(y=0.2 if upright else 0.12)
     axes.set_xlim(-0.7, blocks + 0.7)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=12))
     axes.set_xlabel(

@@ -119,8 +119,8 @@ def describe_shares(rows: Sequence[Row]) -> list[str]:
     if all(row.get("macs_share") is None for row in rows):
         return []
     return [
-        "of all: mean MACs as a share of those with every block open and nothing that decides; "
-        "less gates: the same without what decides"
+        "of all: mean MACs as a share of those with every block open and nothing that decides",
+        "less gates: the same without what decides",
     ]
 
 

@@ -103,7 +103,11 @@ def test_eval_has_a_row_per_level_and_draws_the_finest_and_all(
     printed = capsys.readouterr().out
     assert "level" in printed.splitlines()[1].split() and "loops" in printed
     pictures = {path.stem for path in (workdir / "plots").iterdir()}
-    assert pictures == {"accuracy_against_macs", "accuracy_of_levels"}
+    assert pictures == {
+        *("accuracy_against_macs", "accuracy_of_levels", "usage_against_difficulty")
+    }
+    (use,) = json.loads((workdir / "difficulty.json").read_text())["rows"]
+    assert (use["subnet"], use["n"]) == ("depth:2", 359)
     assert not (workdir / "branches.json").exists()
 
     workdirs = f"--workdirs={workdir}"

@@ -32,11 +32,16 @@ def test_where_every_block_is_used_none_is_marked():
     assert "opened by no image" not in texts(draw_kept_ratio(USAGE[:2], "toy"))
 
 
+def test_a_share_that_is_too_small_for_a_bar_is_written():
+    assert "0.3 %" in texts(draw_kept_ratio([0.5, 0.003, 0.02], "toy"))
+    assert not any("%" in text for text in texts(draw_kept_ratio([0.5, 0.0, 0.02], "toy")))
+
+
 def test_each_number_of_open_blocks_has_a_bar_with_its_images():
     figure = draw_image_usage(OPENED, "toy", 6)
     assert bars(figure) == [0, 0, 1, 2, 0, 1, 0]
     assert "open blocks of an image, of 6 (mean 3.25, std 1.09)" in texts(figure)
-    assert {"1", "2", "images, of 4"} <= texts(figure)
+    assert {" 1", " 2", "images, of 4"} <= texts(figure)
 
 
 @pytest.mark.parametrize(
