@@ -9,6 +9,7 @@ import numpy.typing as npt
 from benchmarks import fresh
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.family import Array, Family, Variables
+from jax_elastic.elastic.sgad.sgad import SGAD
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
 from jax_elastic.elastic.urnet.urnet import URNet
 
@@ -21,7 +22,8 @@ class Gated:
     """A network whose gates are given from outside.
 
     Attributes:
-      network: its gates cost nothing (`RandomDrop`), or are conditional and computed (`URNet`).
+      network: its gates cost nothing (`RandomDrop`), or are computed: block by block where they
+        are conditional (`URNet`), in one plan before the blocks (`SGAD`).
       image_shape: (H, W, channels).
     """
 
@@ -38,16 +40,20 @@ class Gated:
 
 
 _CIFAR = (32, 32, 3)
+_32 = ResNet((5, 5, 5))
 _110 = ResNet((18, 18, 18))
 _101 = ResNet((3, 4, 23, 3), width=64, classes=1000, block="bottleneck", stem="imagenet")
 NETWORKS: dict[str, Gated] = {
-    "resnet32": Gated(RandomDrop(ResNet((5, 5, 5))), _CIFAR),
+    "resnet32": Gated(RandomDrop(_32), _CIFAR),
     "resnet110": Gated(RandomDrop(_110), _CIFAR),
     "resnet101": Gated(RandomDrop(_101), (224, 224, 3)),
     "urnet110": Gated(URNet(_110), _CIFAR),
     "urnet101": Gated(URNet(_101, reduction=16), (224, 224, 3)),
+    "sgad32": Gated(SGAD(_32), _CIFAR),
+    "sgad110": Gated(SGAD(_110), _CIFAR),
 }
-"""Name -> network; `resnet...` gates cost nothing, those of `urnet...` are computed."""
+"""Name -> network; `resnet...` gates cost nothing, those of the others are computed."""
+PLANS = 4  # that `shared` images have among them
 
 
 def independent(rng: np.random.Generator, size: int, blocks: int, keep: float) -> Gates:
@@ -70,5 +76,11 @@ def nested(rng: np.random.Generator, size: int, blocks: int, keep: float) -> Gat
     return opened
 
 
-PATTERNS: dict[str, Pattern] = {"independent": independent, "nested": nested}
+def shared(rng: np.random.Generator, size: int, blocks: int, keep: float) -> Gates:
+    """Each image has one of `PLANS` independent ones, whichever is drawn: bool (size, blocks)."""
+    plans = independent(rng, PLANS, blocks, keep)
+    return plans[rng.integers(PLANS, size=size)]
+
+
+PATTERNS: dict[str, Pattern] = {"independent": independent, "nested": nested, "shared": shared}
 """Name -> (rng, images, blocks, keep) -> bool (images, blocks)."""

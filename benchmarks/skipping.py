@@ -8,7 +8,8 @@ nominal MACs; `executed` counts the micro-batches that ran; `saving` is the shar
 saving (1 - MAC ratio) that was reached.
 
 Networks: resnet32, resnet110 and resnet101 (gates cost nothing), urnet110 and urnet101 (conditional
-gates are computed), urnet_digits (the package's trained network: --keeps are budgets, and its own
+gates are computed), sgad32 and sgad110 (a plan is computed, which has a row of its own beside the
+rows that include it), urnet_digits (the package's trained network: --keeps are budgets, and its own
 gates decide on images it was not trained on).
 """
 
@@ -24,7 +25,7 @@ from absl import flags
 from benchmarks.command import run
 from benchmarks.gate_patterns import NETWORKS, PATTERNS
 from benchmarks.provenance import facts
-from benchmarks.skipping_subject import OWN, TRAINED, Call, Subject, Work
+from benchmarks.skipping_subject import OWN, PLAN, TRAINED, Call, Subject, Work
 from benchmarks.timing import load, repeated
 from jax_elastic.cli.flags import parse
 from jax_elastic.cli.platform import configure
@@ -71,7 +72,8 @@ def main(argv: list[str]) -> None:
     for size in sizes:
         dense = measure(subject.dense(size), values.rounds)
         baseline = quicker(dense)
-        new = rows(values.network, dense, baseline)
+        plan = measure({baseline: dense[baseline][0], **subject.plan(size)}, values.rounds)
+        new = rows(values.network, dense, baseline) + rows(values.network, plan, baseline)[1:]
         for group in subject.groups(engines, size, patterns, keeps):
             # A baseline of its own, close in time: slow machines drift.
             both = {baseline: dense[baseline][0], **group}
@@ -112,7 +114,7 @@ def rows(network: str, measured: Measured, baseline: Call) -> list[dict[str, Any
             "high": float(high),
             "mac_ratio": mac_ratio,
             "executed_mac_ratio": work.executed / dense.macs,
-            "saving": None if mac_ratio > 0.999 else float((1 - ratio) / (1 - mac_ratio)),
+            "saving": saving(call, float(ratio), mac_ratio),
             "bar": most,
             "kept": None if most is None else bool(ratio <= most),
             "baseline": baseline.engine,
@@ -120,6 +122,13 @@ def rows(network: str, measured: Measured, baseline: Call) -> list[dict[str, Any
         }
         found.append(row)
     return found
+
+
+def saving(call: Call, ratio: float, mac_ratio: float) -> float | None:
+    """The share of the ideal saving that was reached; None where nothing is there to save."""
+    if call.engine == PLAN or mac_ratio > 0.999:
+        return None
+    return (1 - ratio) / (1 - mac_ratio)
 
 
 def bar(network: str, call: Call, mac_ratio: float) -> float | None:
@@ -177,7 +186,7 @@ def _define(values: flags.FlagValues) -> None:
         "keeps", ["0.25", "0.5", "0.75", "1"], "shares of open blocks", flag_values=values
     )
     which = "which blocks are open: " + ", ".join(PATTERNS)
-    flags.DEFINE_list("patterns", list(PATTERNS), which, flag_values=values)
+    flags.DEFINE_list("patterns", ["independent", "nested"], which, flag_values=values)
     what = "what runs them: " + ", ".join(ENGINES)
     flags.DEFINE_list("engines", list(ENGINES), what, flag_values=values)
     flags.DEFINE_integer("rounds", 7, "of everything", lower_bound=3, flag_values=values)

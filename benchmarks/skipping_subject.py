@@ -18,6 +18,7 @@ from jax_elastic.data.datasets import load as load_split
 from jax_elastic.elastic.family import Array, Family, Variables
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.points import CAPACITY, all_blocks, gated_codes
+from jax_elastic.elastic.segments import first_carry
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.inference.engine import build_engine
 from jax_elastic.inference.pretrained import pretrained
@@ -27,7 +28,9 @@ from jax_elastic.subnet import FULL, Subnet
 TRAINED = "urnet_digits"
 OWN = "its own"  # the pattern of trained gates
 DENSE = ("dense, segments", "dense, forward")
+PLAN = "plan alone"
 VARIED = 4  # patterns that take turns
+SPENT = 0.5  # the budget where the gates are given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,6 +101,23 @@ class Subject:
             for name, run in zip(DENSE, self._dense(size), strict=True)
         }
 
+    def plan(self, size: int) -> dict[Call, Work]:
+        """What decides before the blocks, by itself; nothing where that costs nothing."""
+        images, keys = self._batch(size, 0)
+        budget = jnp.full(size, SPENT, jnp.float32) if self._network.budgets else None
+        carry = first_carry(images, budget, keys)
+        macs = float(self._costs.cost(FULL).gates)
+        for segment in self._network.segments(FULL):
+            own = segment.take(self._variables)
+            run = jax.jit(segment.code.open)
+            if segment.role == "plan" and macs:
+                timed = partial(_waited, run, own, carry)
+                return {Call(PLAN, size): Work(timed, macs, macs, 1.0)}
+            if segment.role == "gated":
+                break
+            carry = run(own, carry)
+        return {}
+
     def groups(
         self, engines: Sequence[str], size: int, patterns: Sequence[str], keeps: Sequence[float]
     ) -> Iterator[dict[Call, Work]]:
@@ -125,8 +145,7 @@ class Subject:
         network = cast(Plain, self._network)
         plain = Plain(network.backbone, network.dtype)
         forward = jax.jit(plain.predict, static_argnums=2)
-        params = _without_gates(self._variables["params"])
-        variables: Variables = {"params": params, "stats": self._variables["stats"]}
+        variables = _known_to(plain, self._variables, images)
         return (
             lambda: jax.block_until_ready(engine(images, self._all, keys=keys)),
             lambda: jax.block_until_ready(forward(variables, images, (FULL,), None)),
@@ -138,7 +157,8 @@ class Subject:
         if name == CAPACITY:
             point, name = Subnet(CAPACITY, (call.keep,)), "compacted"
         engine = self._engine(name, usage=call.keep if name == "auto" else None)
-        budget = call.keep if self.trained else 0.5
+        asked = call.keep if self.trained else SPENT
+        budget = asked if self._network.budgets else None
         batches = [self._batch(size, i) for i in range(VARIED)]
         given: list[Any] = [None] * VARIED
         if call.engine != CAPACITY and not self.trained:
@@ -177,8 +197,13 @@ class Subject:
         return cost.fixed + cost.gates + float((shares @ np.array(cost.blocks, float)).mean())
 
 
-def _without_gates(params: dict[str, Any]) -> dict[str, Any]:
-    """The parameters that the plain network has, too."""
-    flat = flatten_dict(params)
-    kept = {path: leaf for path, leaf in flat.items() if "gate" not in path}
-    return dict(unflatten_dict(kept))
+def _known_to(plain: Plain, variables: Variables, images: Array) -> Variables:
+    """The variables that the plain network has, too."""
+    fresh = jax.eval_shape(plain.init, jax.random.key(0), images[:1])
+    flat = flatten_dict(cast(dict[str, Any], variables))
+    kept = {path: flat[path] for path in flatten_dict(cast(dict[str, Any], fresh))}
+    return cast(Variables, unflatten_dict(kept))
+
+
+def _waited(run: Callable[..., object], *args: object) -> object:
+    return jax.block_until_ready(run(*args))

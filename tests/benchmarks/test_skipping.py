@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 from warm import BACKBONE, SMALL
 
 from benchmarks import gate_patterns
-from benchmarks.gate_patterns import PATTERNS, Gated, independent, nested
+from benchmarks.gate_patterns import PATTERNS, PLANS, Gated, independent, nested, shared
 from benchmarks.skipping import ENGINES, bar, main, quicker, rows
-from benchmarks.skipping_subject import DENSE, OWN, TRAINED, Call, Subject, Work
+from benchmarks.skipping_subject import DENSE, OWN, PLAN, TRAINED, Call, Subject, Work
+from jax_elastic.elastic.points import all_blocks
+from jax_elastic.elastic.sgad.sgad import SGAD
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.cost import CostModel
+from jax_elastic.subnet import FULL
 
 KEEPS = st.floats(0, 1)
 
@@ -31,6 +35,13 @@ def test_nested_images_open_all_that_easier_ones_open(keep, size, blocks, seed):
     gates = nested(np.random.default_rng(seed), size, blocks, keep)
     ordered = gates[np.argsort(gates.sum(1))]
     assert (ordered[:-1] <= ordered[1:]).all()
+
+
+@given(keep=KEEPS, blocks=st.integers(1, 9), seed=st.integers(0, 9))
+def test_shared_images_have_a_few_plans_of_equal_size_among_them(keep, blocks, seed):
+    gates = shared(np.random.default_rng(seed), 32, blocks, keep)
+    assert len(np.unique(gates, axis=0)) <= PLANS
+    assert set(gates.sum(1)) == {round(keep * blocks)}
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -55,6 +66,7 @@ def test_every_engine_is_run_and_its_work_counted(monkeypatch):
         work.run()
 
     assert list(by_name) == [*DENSE, *ENGINES]
+    assert subject.plan(4) == {}  # its blocks ask gates of their own
     dense = by_name[DENSE[0]].macs
     assert by_name["masked"].executed >= dense > by_name["masked"].macs
     # One image at a time, nothing is computed that is not open.
@@ -62,6 +74,21 @@ def test_every_engine_is_run_and_its_work_counted(monkeypatch):
     assert by_name["compacted"].executed >= by_name["compacted"].macs
     assert by_name["masked"].keep == 0.4
     assert by_name["capacity"].keep == 0.5  # two of four images
+
+
+def test_a_plan_has_a_row_of_its_own_and_is_in_those_that_follow_it(monkeypatch, tmp_path):
+    network = SGAD(BACKBONE, guideline="none")
+    shrink(monkeypatch, network)
+    main(["--batch_sizes=4", "--keeps=1", "--engines=masked", "--rounds=3", "--patterns=shared",
+          f"--json={tmp_path / 'rows.json'}"])  # fmt: skip
+
+    *dense, plan, masked = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    costs = CostModel(network, (8, 8, 3))
+    whole, gates = costs.cost(all_blocks(network)).full, costs.cost(FULL).gates
+    assert [row["engine"] for row in (*dense, plan, masked)] == [*DENSE, PLAN, "masked"]
+    assert plan["mac_ratio"] == gates / whole > 0
+    assert plan["saving"] is None
+    assert masked["mac_ratio"] == pytest.approx(1 + plan["mac_ratio"])
 
 
 def test_trained_gates_decide_for_themselves(monkeypatch):
