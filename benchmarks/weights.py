@@ -1,7 +1,7 @@
 """Trains the small networks that come with the package: `python -m benchmarks.weights NAME ...`.
 
 About 2 minutes each on 2 CPU cores. NAMEs: plain_digits, urnet_digits, iresnext_digits,
-isresnext_digits, resizable_digits.
+isresnext_digits, msdnet_digits, resizable_digits.
 """
 
 import sys
@@ -25,6 +25,7 @@ NETWORKS = {
     "urnet_digits": "configs/urnet_digits.py",
     "iresnext_digits": "configs/anytime_digits.py:i",
     "isresnext_digits": "configs/anytime_digits.py:is",
+    "msdnet_digits": "configs/anytime_digits.py:msdnet",
     "resizable_digits": "configs/resizable_digits.py",
 }
 """Name -> its config."""

@@ -60,9 +60,10 @@ def test_every_answer_is_that_of_its_operating_point_alone(name):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["isresnext_digits", "msdnet_digits"])
 @pytest.mark.parametrize("dtype,tolerance", [("float64", 1e-10), ("float32", 1e-5)])
-def test_with_trained_weights_too_each_answer_is_that_of_its_point_alone(dtype, tolerance):
-    trained, variables, experiment = pretrained("isresnext_digits")
+def test_with_trained_weights_too_each_answer_is_that_of_its_point_alone(name, dtype, tolerance):
+    trained, variables, experiment = pretrained(name)
     images = normalise(load(experiment.data, "test").images[:16], experiment.data)
     with jax.enable_x64(dtype == "float64"):
         network = dataclasses.replace(trained, dtype=dtype)
