@@ -1,7 +1,7 @@
 """Trains the small networks that come with the package: `python -m benchmarks.weights NAME ...`.
 
 About 2 minutes each on 2 CPU cores. NAMEs: plain_digits, urnet_digits, iresnext_digits,
-isresnext_digits, msdnet_digits, resizable_digits.
+isresnext_digits, msdnet_digits, resizable_digits, sgad_digits.
 """
 
 import sys
@@ -27,6 +27,7 @@ NETWORKS = {
     "isresnext_digits": "configs/anytime_digits.py:is",
     "msdnet_digits": "configs/anytime_digits.py:msdnet",
     "resizable_digits": "configs/resizable_digits.py",
+    "sgad_digits": "configs/sgad_digits.py",
 }
 """Name -> its config."""
 LARGEST = 600_000  # bytes: they live in the repository
