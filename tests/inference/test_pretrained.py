@@ -48,7 +48,7 @@ def test_accuracy_and_usage_are_those_of_its_card(name, tfds_dir):
 
 
 def test_the_networks_of_the_digits_are_there():
-    names = ("plain", "urnet", "iresnext", "isresnext", "msdnet", "resizable")
+    names = ("plain", "urnet", "iresnext", "isresnext", "msdnet", "resizable", "sgad")
     assert {f"{name}_digits" for name in names} <= set(pretrained_names())
 
 
