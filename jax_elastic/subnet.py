@@ -4,7 +4,8 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Real
 from typing import Self
 
 import jax
@@ -38,15 +39,21 @@ class Subnet:
     value: tuple[Number, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", tuple(self.value))
-        if not _AXIS.fullmatch(self.axis):
+        if not isinstance(self.axis, str) or not _AXIS.fullmatch(self.axis):
             raise UsageError(
                 f"{self.axis!r} is not the name of an axis",
                 "lower-case letters and _, for example full or resolution:1,0.7",
             )
+        if isinstance(self.value, str) or not isinstance(self.value, Iterable):
+            raise UsageError(
+                f"{self.value!r} of subnet {self.axis!r} are not its numbers",
+                "a tuple, for example (2,)",
+            )
+        object.__setattr__(self, "value", tuple(self.value))
         for value in self.value:
+            number = isinstance(value, Real) and not isinstance(value, bool)
             # `math.isfinite` overflows on integers that no float holds.
-            if isinstance(value, bool) or not -math.inf < value < math.inf:
+            if not number or not -math.inf < value < math.inf:
                 raise UsageError(f"{value!r} in subnet {self.axis!r} is not a finite number")
 
     @classmethod

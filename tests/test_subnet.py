@@ -100,9 +100,23 @@ def test_a_number_too_large_for_a_float_is_still_a_number():
     assert Subnet.parse("width:1" + 400 * "0") == Subnet("width", (10**400,))
 
 
-def test_true_is_not_a_number():
-    with pytest.raises(UsageError, match="True in subnet 'width'"):
-        Subnet("width", (True,))
+@pytest.mark.parametrize("value", [True, np.True_, "2", None, (2,), 1j], ids=repr)
+def test_what_is_no_number_is_refused_by_its_value(value):
+    told = f"{re.escape(repr(value))} in subnet 'width' is not a finite number"
+    with pytest.raises(UsageError, match=told):
+        Subnet("width", (1, value))
+
+
+@pytest.mark.parametrize("value", [2, None, "2"], ids=repr)
+def test_numbers_that_do_not_stand_in_a_tuple_are_refused_with_one_that_does(value):
+    with pytest.raises(UsageError, match=rf"{value!r} of subnet 'width' are not .* \(2,\)"):
+        Subnet("width", value)
+
+
+@pytest.mark.parametrize("axis", [3, None, ("width",)], ids=repr)
+def test_an_axis_that_is_no_text_is_refused(axis):
+    with pytest.raises(UsageError, match="is not the name of an axis"):
+        Subnet(axis, (1,))
 
 
 @hypothesis.given(SPACES)

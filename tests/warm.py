@@ -12,6 +12,7 @@ import numpy as np
 
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.family import When
+from jax_elastic.elastic.shapes import fresh_shapes
 from jax_elastic.elastic.urnet.urnet import URNet
 
 # Five gates; a stack of two blocks, a first block with a stack of one, a first block alone.
@@ -50,11 +51,9 @@ def keys_of(network, size, seed=0):
     return jax.random.split(jax.random.key(seed), size) if network.random else None
 
 
-@functools.cache
 def shapes_of(network, image=(8, 8, 3)):
     """The shapes of a network's variables for images (H, W, channels)."""
-    one = jax.ShapeDtypeStruct((1, *image), jnp.float32)
-    return jax.eval_shape(network.init, jax.random.key(0), one)
+    return fresh_shapes(network, image)
 
 
 def random_weights(network, seed=0, image=(8, 8, 3)):

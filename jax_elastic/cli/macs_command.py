@@ -10,6 +10,8 @@ from jax_elastic.cli.flags import CONFIG_HELP, parse, parse_subnets, read_config
 from jax_elastic.cli.platform import configure
 from jax_elastic.cli.platform import define as define_platform
 from jax_elastic.cli.train_command import DEFAULT_CONFIG
+from jax_elastic.data.datasets import check_levels
+from jax_elastic.data.taxonomy import load_taxonomy
 from jax_elastic.elastic.family import Family
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
@@ -78,12 +80,22 @@ def _define(values: flags.FlagValues) -> None:
 
 def _experiment(config: list[str], workdir: str | None) -> Experiment:
     if workdir is None:
-        return read_config(config, DEFAULT_CONFIG)[0]
+        experiment, _ = read_config(config, DEFAULT_CONFIG)
+        _check_taxonomy(experiment)
+        return experiment
     if config:
         raise UsageError(
             f"--workdir={workdir} and {config[0]} both tell a network", "one of the two"
         )
     return workdirs.read_config(Path(workdir))
+
+
+def _check_taxonomy(experiment: Experiment) -> None:
+    """Refuses what training would, as far as it shows without the images."""
+    data = experiment.data
+    if data.taxonomy:
+        taxonomy = load_taxonomy(data.taxonomy)
+        check_levels(data.name, taxonomy.counts, taxonomy.levels, experiment.network.classes)
 
 
 def shown(network: Family, asked: Sequence[Subnet] = (), everything: bool = False) -> list[Subnet]:

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -78,20 +79,10 @@ class Dataset:
         Raises:
           UsageError: they differ.
         """
-        own = self.classes if self.taxonomy else self.classes[:1]
-        if len(classes) > len(own) == 1:
-            raise UsageError(
-                f"the network has {len(classes)} label levels, {classes} classes, and {self.name} "
-                f"has one without a taxonomy, {own}",
-                next_step="set config.data.taxonomy (docs/data.md)",
-            )
-        if classes != own:
-            levels = f": {', '.join(self.level_names)}" if self.taxonomy else ""
-            raise UsageError(
-                f"the network has {classes} classes, {self.name} has {own}{levels}",
-                next_step="set the classes of config.network to the data's"
-                + (", or leave config.data.taxonomy empty" if len(classes) == 1 < len(own) else ""),
-            )
+        if self.taxonomy:
+            check_levels(self.name, self.classes, self.level_names, classes)
+        else:
+            check_levels(self.name, self.classes[:1], (), classes)
 
     def check_candidates(self, wanted: tuple[str, ...]) -> None:
         """Refuses a network that learns a choice between other operating points, or none.
@@ -103,6 +94,35 @@ class Dataset:
           UsageError: they are not `candidates`.
         """
         check_candidates(self.candidates, wanted, self.name)
+
+
+def check_levels(
+    name: str, own: tuple[int, ...], levels: Sequence[str], classes: tuple[int, ...]
+) -> None:
+    """Refuses a network of other label levels than a set has, or of other classes in them.
+
+    Args:
+      name: of the set.
+      own: how many classes it has in each level.
+      levels: what a taxonomy calls them; empty where the set has none.
+      classes: of the network, one number per label level.
+
+    Raises:
+      UsageError: they differ.
+    """
+    if len(classes) > len(own) == 1:
+        raise UsageError(
+            f"the network has {len(classes)} label levels, {classes} classes, and {name} "
+            f"has one without a taxonomy, {own}",
+            next_step="set config.data.taxonomy (docs/data.md)",
+        )
+    if classes != own:
+        told = f": {', '.join(levels)}" if levels else ""
+        raise UsageError(
+            f"the network has {classes} classes, {name} has {own}{told}",
+            next_step="set the classes of config.network to the data's"
+            + (", or leave config.data.taxonomy empty" if len(classes) == 1 < len(own) else ""),
+        )
 
 
 def load(config: DataConfig, split: str) -> Dataset:

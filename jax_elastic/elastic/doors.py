@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +9,55 @@ import jax.numpy as jnp
 from jax_elastic.elastic.family import Array, Family, Variables
 from jax_elastic.elastic.points import own_budget
 from jax_elastic.elastic.reads import unestimated
+from jax_elastic.elastic.shapes import by_path, served_shapes, shapes_for_any_images
+from jax_elastic.elastic.train_only import TRAIN_ONLY
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
+
+
+def check_variables(network: Family, variables: Variables) -> None:
+    """Refuses the arrays of another network: some of them would be run and answer nonsense.
+
+    Their dtypes may be others, and parts that only teach the network may be there or not.
+
+    Args:
+      network: the family.
+      variables: what should be its arrays.
+
+    Raises:
+      UsageError: an array is missing, superfluous or of another shape; the first is named.
+    """
+    own = {
+        path: shape
+        for path, shape in by_path(variables).items()
+        if path.split("/")[1:2] != [TRAIN_ONLY]
+    }
+    # Most networks see colours, and for those the shapes of other images are not asked for.
+    if own == served_shapes(network):
+        return
+    expected = shapes_for_any_images(network)
+    for path in (*expected, *own):
+        fault = _fault(own.get(path), expected.get(path))
+        if fault is not None:
+            raise UsageError(
+                f"the variables are not those of this network: {path} {fault}",
+                next_step="take both from one place, for example "
+                "network, variables, experiment = jax_elastic.load(WORKDIR)",
+            )
+
+
+def _fault(own: tuple[int, ...] | None, expected: tuple[int | None, ...] | None) -> str | None:
+    """What is wrong with an array's shape, None where it is missing; None of a length is any."""
+    if own is None:
+        return "is missing"
+    if expected is None:
+        return "is an array that it does not have"
+    if len(own) == len(expected) and all(
+        wanted in (None, length) for length, wanted in zip(own, expected, strict=True)
+    ):
+        return None
+    wanted = ", ".join("any" if length is None else str(length) for length in expected)
+    return f"has shape ({', '.join(map(str, own))}) and should have ({wanted})"
 
 
 def check_statistics(network: Family, variables: Variables, subnet: Subnet) -> None:
@@ -23,9 +69,11 @@ def check_statistics(network: Family, variables: Variables, subnet: Subnet) -> N
       subnet: an operating point of it.
 
     Raises:
-      UsageError: the network does not have `subnet`, or a BN bank that it reads has count 0.
+      UsageError: the network does not have `subnet`, or a BN bank that it reads has count 0; or
+        see `check_variables`.
     """
     network.check(subnet)
+    check_variables(network, variables)
     name = unestimated(network, variables, subnet)
     if name is not None:
         budget = " --budget=0.6" if network.budgets else ""
@@ -88,12 +136,12 @@ def check_channels(network: Family, variables: Variables, images: Array) -> None
       UsageError: with images of another number of channels these would be its arrays.
     """
     *sides, channels = images.shape[1:]
-    own = _shapes(variables)
+    own = by_path(variables)
 
     def differing(channels: int) -> list[str]:
         """The kernels, of those it has, that images of so many channels give other shapes."""
         image = jax.ShapeDtypeStruct((1, *sides, channels), jnp.float32)
-        fresh = _shapes(jax.eval_shape(network.init, jax.random.key(0), image))
+        fresh = by_path(jax.eval_shape(network.init, jax.random.key(0), image))
         return [path for path in own if path in fresh and fresh[path] != own[path]]
 
     for path in differing(channels):
@@ -106,12 +154,6 @@ def check_channels(network: Family, variables: Variables, images: Array) -> None
                 "turn them into images of the kind it was trained on, for example grey into RGB "
                 "by jax.numpy.repeat(images, 3, -1)",
             )
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    """Path of each leaf -> its shape."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): a.shape for path, a in leaves}
 
 
 def check_budget(network: Family, budget: float | None, subnet: Subnet | None = None) -> None:

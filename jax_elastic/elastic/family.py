@@ -176,6 +176,10 @@ class Segment:
 class Family(Protocol):
     """A kind of elastic network: a frozen, hashable dataclass of hyperparameters."""
 
+    def __hash__(self) -> int:
+        """What is known of a network is kept by it."""
+        ...
+
     @property
     def subnets(self) -> Space:
         """All operating points."""
@@ -249,7 +253,11 @@ class Family(Protocol):
         ...
 
     def init(self, key: Array, images: Array) -> Variables:
-        """Fresh variables; `images` (B, H, W, C) gives the shapes."""
+        """Fresh variables; `images` (B, H, W, C) gives the shapes.
+
+        It takes squares of one of 8, 16, 32, 64, 128 and 256 pixels at least, so that doors that
+        have no images yet can tell its arrays from those of another network.
+        """
         ...
 
     def draws(self, rng: np.random.Generator, when: When) -> tuple[Draw, ...]:

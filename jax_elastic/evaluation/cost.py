@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from jax_elastic.elastic.family import Carry, Code, Family, GatedCode, Segment, Variables
 from jax_elastic.elastic.segments import first_carry
+from jax_elastic.elastic.shapes import fresh_shapes
 from jax_elastic.macs import Cost, count_jaxpr, count_macs
 from jax_elastic.subnet import Subnet
 
@@ -59,7 +60,7 @@ class CostModel:
         self._network = network if executed else network.reference()
         self._candidates = network.candidates
         self._image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-        self._variables = jax.eval_shape(self._network.init, jax.random.key(0), self._image)
+        self._variables = fresh_shapes(self._network, image_shape)
         self._paths: dict[Subnet, tuple[_Step, ...]] = {}
         self._steps: dict[tuple[str, Code, int], _Step] = {}
         self._own: dict[str, PyTree] = {}

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import Dataset
-from jax_elastic.elastic.doors import check_statistics
+from jax_elastic.elastic.doors import check_statistics, check_variables
 from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.by_segments import predictor
@@ -163,6 +163,7 @@ class Measures:
 
     def _check(self, subnet: Subnet) -> None:
         self._network.check(subnet)
+        check_variables(self._network, self._variables)
         try:
             check_statistics(self._network, self._variables, subnet)
         except UsageError as error:

@@ -21,7 +21,12 @@ from jax.sharding import Mesh, Sharding
 from jax_elastic import rng
 from jax_elastic.data.augment import normalise
 from jax_elastic.data.data_config import DataConfig
-from jax_elastic.elastic.doors import check_budget, check_images, naming_channels
+from jax_elastic.elastic.doors import (
+    check_budget,
+    check_images,
+    check_variables,
+    naming_channels,
+)
 from jax_elastic.elastic.family import Array, Family, PyTree, Variables
 from jax_elastic.elastic.reads import statistics_read, unestimated
 from jax_elastic.errors import UsageError
@@ -69,13 +74,14 @@ def recalibrate(
       they share a bank with this one, its new statistics are theirs, too.
 
     Raises:
-      UsageError: the network does not have that operating point, or it has no statistics of its
-        own, or reads others that were never estimated; a wrong budget; images of other shapes, or
-        of channels that the network was not made for; batches that do not come out even; or
-        activations that are not finite.
+      UsageError: the network does not have that operating point or those arrays; it has no
+        statistics of its own, or reads others that were never estimated; a wrong budget; images of
+        other shapes, or of channels that the network was not made for; batches that do not come
+        out even; or activations that are not finite.
     """
     network.check(subnet)
     check_budget(network, budget, subnet)
+    check_variables(network, variables)
     _check(images, batch_size, data, mesh)
     read = statistics_read(network, variables, subnet)
     if not jax.tree.leaves(read):

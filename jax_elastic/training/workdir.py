@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import SingleDeviceSharding
 
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.family import Family, Variables
+from jax_elastic.elastic.shapes import fresh_shapes
 from jax_elastic.elastic.train_only import without_train_only
 from jax_elastic.errors import UsageError, first_few
 from jax_elastic.files import replace_file
@@ -200,8 +200,7 @@ def load_variables(
     place = SingleDeviceSharding(jax.local_devices()[0])
 
     def targets(meta: Meta) -> Items:
-        images = jax.ShapeDtypeStruct((1, *experiment.data.image_shape), jnp.float32)
-        variables = jax.eval_shape(experiment.network.init, jax.random.key(0), images)
+        variables = fresh_shapes(experiment.network, experiment.data.image_shape)
         return abstract({_evaluated(meta): variables}, place)
 
     restored = None

@@ -78,6 +78,20 @@ def test_all_points_are_counted_where_that_is_asked_for(
     assert [line.split()[0] for line in printed] == ["subnet", *(row["subnet"] for row in rows)]
 
 
+@pytest.mark.parametrize(
+    ("taxonomy", "told"),
+    [
+        ("nope", "there is no taxonomy 'nope'; one of "),
+        ("digits", "the network has (10,) classes, digits has (10, 3): class, loops; set the "),
+    ],
+)
+def test_a_taxonomy_that_training_would_refuse_is_refused(
+    taxonomy: str, told: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["macs", f"--config={config}", f"--config.data.taxonomy={taxonomy}"]) == 2
+    assert told in capsys.readouterr().err
+
+
 def counted(macs: int, executed: int, gates: int) -> dict[str, Any]:
     return {"macs": macs, "executed_macs": executed, "gates": gates, "params_gates": gates}
 

@@ -1,6 +1,6 @@
-"""The doors: statistics that were never estimated, and budgets that no network takes."""
+"""The doors: arrays of another network, statistics never estimated, and budgets of none."""
 
-import contextlib
+import dataclasses
 import types
 
 import families
@@ -8,17 +8,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
 from warm import BACKBONE, SMALL, shapes_of, warmed
 
+from jax_elastic.data.data_config import DataConfig
+from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.doors import (
     check_budget,
     check_channels,
     check_statistics,
+    check_variables,
     naming_channels,
 )
 from jax_elastic.elastic.family import Segment
 from jax_elastic.elastic.plain import Plain
+from jax_elastic.elastic.reads import unestimated
+from jax_elastic.elastic.train_only import without_train_only
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.evaluate import Evaluator
+from jax_elastic.inference.engine import build_engine
+from jax_elastic.inference.interruptible import Interruptible
+from jax_elastic.inference.measures import Measures
+from jax_elastic.inference.recalibrate import recalibrate
+from jax_elastic.inference.targets import check_choice
 from jax_elastic.subnet import FULL, Subnet
 
 
@@ -82,18 +94,107 @@ def test_one_layer_without_statistics_is_enough_and_its_segment_is_named(place, 
         check_statistics(SMALL, variables, FULL)
 
 
-@pytest.mark.parametrize("counts,refused", [([2, 0, 2], True), ([2, 1, 2], False)])
-def test_a_segment_that_reads_a_whole_stack_needs_statistics_in_all_of_it(counts, refused):
+@pytest.mark.parametrize("counts,named", [([2, 0, 2], "stack"), ([2, 1, 2], None)])
+def test_a_segment_that_reads_a_whole_stack_needs_statistics_in_all_of_it(counts, named):
     stack = Segment("stack", None, lambda variables: variables["stats"])
-    network = types.SimpleNamespace(budgets=(), check=lambda s: None, segments=lambda s: (stack,))
+    network = types.SimpleNamespace(segments=lambda s: (stack,))
     variables = {"params": {}, "stats": {"bn": {"count": np.array(counts)}}}
-    with pytest.raises(UsageError) if refused else contextlib.nullcontext():
-        check_statistics(network, variables, FULL)
+    assert unestimated(network, variables, FULL) == named
 
 
 def test_an_operating_point_the_network_does_not_have_is_refused_first():
     with pytest.raises(UsageError, match="width:3 does not fit"):
         check_statistics(SMALL, variables_with_counts(0), Subnet("width", (3,)))
+
+
+def edited(tree, path, leaf=None):
+    """A tree in which the leaf at a path is another, or gone."""
+    flat = {**flatten_dict(tree, sep="/"), path: leaf}
+    return unflatten_dict({p: a for p, a in flat.items() if a is not None}, sep="/")
+
+
+def shape(*lengths):
+    """An array without numbers."""
+    return jax.ShapeDtypeStruct(lengths, jnp.float32)
+
+
+KERNEL = "params/head/classifier/kernel"
+
+
+@pytest.mark.parametrize(
+    "path,leaf,fault",
+    [
+        (KERNEL, None, r"is missing"),
+        (KERNEL, shape(32, 6), r"has shape \(32, 6\) and should have \(32, 5\)"),
+        (KERNEL, shape(32), r"has shape \(32\) and should have \(32, 5\)"),
+        ("params/stem/conv/kernel", shape(3, 3, 3, 9), r".* and should have \(3, 3, any, 8\)"),
+        ("stats/head/bn/count", shape(), r"is an array that it does not have"),
+    ],
+    ids=["missing", "length", "axes", "of images", "superfluous"],
+)
+def test_the_first_array_that_is_not_of_the_network_is_named(path, leaf, fault):
+    with pytest.raises(UsageError, match=f"not those of this network: {path} {fault}; take both"):
+        check_variables(SMALL, edited(shapes_of(SMALL), path, leaf))
+
+
+@pytest.mark.parametrize("nothing", [None, {}, (), 5], ids=repr)
+def test_what_holds_no_arrays_is_not_taken_for_variables(nothing):
+    with pytest.raises(UsageError, match=r"those of this network: params/\S+ is missing"):
+        check_variables(SMALL, nothing)
+
+
+def test_a_deeper_network_is_refused_the_arrays_of_a_shallower_one_which_it_could_run():
+    shallow = families.SMALL["isresnext"]
+    stages = (shallow.backbone.stage_sizes[0], shallow.backbone.stage_sizes[1] + 1)
+    deep = dataclasses.replace(
+        shallow, backbone=dataclasses.replace(shallow.backbone, stage_sizes=stages)
+    )
+    with pytest.raises(UsageError, match=r"\S+ has shape \(2, 16\) and should have \(3, 16\)"):
+        check_statistics(deep, variables_with_counts(1, shallow), deep.subnets.cheapest)
+
+
+NOISE = Dataset(
+    "noise", np.zeros((4, 8, 8, 3), np.uint8), np.zeros((4, 1), np.int32), (5,), tuple("abcde")
+)
+DATA = DataConfig(image_shape=(8, 8, 3), mean=(0.5,) * 3, std=(0.3,) * 3)
+DOORS = {
+    "engine": build_engine,
+    "runner": Interruptible,
+    "evaluator": lambda network, variables: Evaluator(network, NOISE, DATA)(variables),
+    "measures": lambda network, variables: Measures(network, variables, NOISE, DATA)([POINT], {}),
+    "recalibration": lambda network, variables: recalibrate(
+        network, variables, POINT[0], NOISE.images, batch_size=4, data=DATA
+    ),
+    "choice": lambda network, variables: check_choice(network, variables, [POINT[0], POINT[0]]),
+}
+POINT = (families.SMALL["exits"].subnets.cheapest, None)
+
+
+@pytest.mark.parametrize("other", ["isresnext", None])
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_refuses_the_arrays_of_another_family(door, other):
+    foreign = None if other is None else variables_with_counts(1, families.SMALL[other])
+    with pytest.raises(UsageError, match=r"the variables are not those of this network: params/"):
+        DOORS[door](families.SMALL["exits"], foreign)
+
+
+@pytest.mark.parametrize("name", ["toy", "sgad", "exits", "resizable"])
+def test_images_of_other_sizes_and_channels_give_arrays_that_are_the_networks_too(name):
+    check_variables(families.ALL[name], shapes_of(families.ALL[name], (12, 12, 1)))
+
+
+def test_parts_that_only_teach_a_network_may_be_there_or_not():
+    network = families.SMALL["sgad"]
+    whole = shapes_of(network)
+    served = without_train_only(whole)
+    assert jax.tree.structure(served) != jax.tree.structure(whole)
+    check_variables(network, whole)
+    check_variables(network, served)
+
+
+def test_arrays_of_other_dtypes_are_those_of_the_network():
+    half = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, jnp.bfloat16), shapes_of(SMALL))
+    check_variables(SMALL, half)
 
 
 @pytest.mark.parametrize("budget", [0, 0.0, 0.6, 1, np.float32(1), jnp.float32(0.2)], ids=repr)
