@@ -68,6 +68,7 @@ SKIPPING = [name for name in WAYS if name != "masked"]
 CASES = {
     **{f"{name}-random": functools.partial(random_weights, name) for name in GATED},
     "urnet-trained": functools.partial(trained_weights, "urnet_digits"),
+    "sgad-trained": functools.partial(trained_weights, "sgad_digits"),
 }
 
 
