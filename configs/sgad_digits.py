@@ -5,7 +5,8 @@ Command: python train.py --config=configs/sgad_digits.py --workdir=runs/sgad
 Hardware: 2 CPU cores. Time: 2 to 3 minutes, 1 for `hard`.
 Expected, on test (seed 0): top-1 98.9 % with 10.9 of the 14 blocks that can be dropped (std over
 images .4), .86 M MACs, .80 of the plain network's; `hard` 91.8 % with 11.0 blocks (std .7), .84 of
-the MACs; `hard,lf` from there 91.6 % with 9.1 blocks (std 1.3), .71. `hard,plain` has 89.4 %. Seeds differ by points (docs/sgad.md).
+the MACs; `hard,lf` from there 91.6 % with 9.1 blocks (std 1.3), .71. `hard,plain` has 89.4 %.
+Seeds differ by points (docs/sgad.md).
 
 Variants: `digits` (default) or `hard`, which trains on digits_hard, 300 images amid clutter and
 noise; one of
