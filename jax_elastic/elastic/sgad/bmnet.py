@@ -39,9 +39,9 @@ class BMNet(nn.Module):
     @nn.compact
     def __call__(self, x: Array, bn: BNMode) -> Array:
         """What the stem gave, (B, H, W, C) -> logits (B, gates), at least float32."""
-        for i in (1, 2):
-            x = Conv(i * self.width, 3, 2, self.conv, name=f"conv{i}")(x)
-            x = nn.relu(BatchNorm(name=f"bn{i}")(x, bn))
+        for n, width in (("1", self.width), ("2", 2 * self.width)):
+            x = Conv(width, 3, 2, self.conv, name=f"conv{n}")(x)
+            x = nn.relu(BatchNorm(name=f"bn{n}")(x, bn))
         pooled = x.astype(jnp.promote_types(x.dtype, jnp.float32)).mean((1, 2))
         start = nn.initializers.constant(self.bias)
         logits: Array = nn.Dense(self.gates, bias_init=start, name="logits")(pooled)
