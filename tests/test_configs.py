@@ -12,6 +12,7 @@ import pytest
 
 from jax_elastic.cli.flags import read_config
 from jax_elastic.elastic.family import When
+from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.urnet.variants import VARIANTS
 from jax_elastic.errors import UsageError
 from jax_elastic.subnet import Subnet
@@ -58,9 +59,12 @@ WORDS = {
     "resizable_imagenet": [[RESIZED, RESIZABLE], [("resizablenet",), ("no_aug",)]],
     "resnet_cifar10": [[("32", "20", "56", "110"), ("he2016", "anytime")]],
     "resnext_cifar10": [[("29", "65")]],
-    "sgad_cifar10": [[("32", "110"), ("mf", "lf"), ABLATIONS]],
-    "sgad_cifar100": [[("32", "110"), ("mf", "lf")]],
-    "sgad_digits": [[("digits", "hard"), ("mf", "lf"), ABLATIONS]],
+    "sgad_cifar10": [[("32", "110"), ("mf", "lf"), ABLATIONS], [("32", "110"), ("plain",)]],
+    "sgad_cifar100": [[("32", "110"), ("mf", "lf", "plain")], [("32",), ("mf",), ("constant",)]],
+    "sgad_digits": [
+        [("digits", "hard"), ("mf", "lf"), ABLATIONS],
+        [("digits", "hard"), ("plain",)],
+    ],
     "urnet_digits": [[("digits", "hard"), KINDS]],
     "urnet_cifar10": [[("110", "32"), KINDS]],
     "urnet_cifar100": [[("32",), KINDS]],
@@ -278,3 +282,22 @@ def test_a_network_that_is_finetuned_differs_in_what_it_is_expected_to_drop(conf
     assert first.network.p_max == mf  # type: ignore[attr-defined]
     assert second.network == dataclasses.replace(first.network, p_max=lf)  # type: ignore[type-var]
     assert second.data == first.data
+
+
+@pytest.mark.parametrize("config", ["cifar10.py:32", "cifar100.py:110", "digits.py:hard"])
+def test_the_plain_network_beside_sgad_has_its_backbone_data_and_recipe(config: str) -> None:
+    ours, plain = sgad(config), sgad(f"{config},plain")
+
+    assert plain.network == Plain(ours.network.backbone)  # type: ignore[attr-defined]
+    assert plain.data == ours.data
+    assert plain.phases == (dataclasses.replace(ours.phases[0], objective="base"),)
+
+
+@pytest.mark.parametrize("ablation", ABLATIONS[1:])
+def test_a_plain_network_has_no_ablation(ablation: str) -> None:
+    message = (
+        f"nothing that '{ablation}' could change; plain .*; leave '{ablation}' out, or take mf"
+    )
+
+    with pytest.raises(UsageError, match=message):
+        sgad(f"cifar10.py:32,plain,{ablation}")

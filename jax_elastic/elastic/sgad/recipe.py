@@ -78,9 +78,16 @@ def experiment(
       scratch: the phase of `mf`, without its name and objective.
       finetuning: the same of `lf`, which needs `config.init_from`.
       guiding: settings of the network that differ from the paper's.
+
+    Raises:
+      UsageError: a plain network is to differ by an ablation.
     """
     if use == "plain" and ablation != next(iter(ABLATIONS)):
-        raise UsageError(f"a plain network has nothing that {ablation!r} could change")
+        raise UsageError(
+            f"a plain network has nothing that {ablation!r} could change",
+            "plain goes with no such word",
+            f"leave {ablation!r} out, or take mf or lf in place of plain",
+        )
     first = {"name": "scratch", "objective": "guided", **scratch}
     second = {"name": "finetune", "objective": "finetuned", "finetune": True, **finetuning}
     config = ConfigDict()
