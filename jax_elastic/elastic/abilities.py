@@ -43,6 +43,19 @@ class Targeted(Protocol):
         ...
 
 
+@runtime_checkable
+class BeginsAnew(Protocol):
+    """What a family can offer of whose variables some are a run's own, not the network's."""
+
+    @property
+    def begins_anew(self) -> tuple[str, ...]:
+        """Their paths, e.g. ``stats/stem/bn/mean``.
+
+        Each run begins with them as its config says, whatever weights it starts from.
+        """
+        ...
+
+
 class StagedFamily(Family, Protocol):
     """A family that can also be trained segment by segment; `forms` has `staged`.
 

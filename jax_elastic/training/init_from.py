@@ -1,7 +1,8 @@
 """Starting weights from another run: ``--config.init_from=WORKDIR``.
 
 Leaves of parameters and statistics go together by their path. What only one side has is not
-silently left out: it is told, in lines and as a metric row of kind ``start``.
+silently left out: it is told, in lines and as a metric row of kind ``start``. So is what both have
+and a run yet begins with as its config says.
 """
 
 import re
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_elastic.elastic.family import Variables
+from jax_elastic.elastic.abilities import BeginsAnew
+from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.errors import UsageError, first_few
 from jax_elastic.training.checkpoint import Meta, leaves_by_path, shapes_by_path
 from jax_elastic.training.metrics import Row
@@ -28,11 +30,13 @@ class Match(NamedTuple):
       taken: what both have.
       fresh: what the checkpoint lacks; it stays as it was initialised.
       dropped: what the network lacks.
+      anew: what both have and is a run's own; it stays as it was initialised.
     """
 
     taken: tuple[str, ...]
     fresh: tuple[str, ...]
     dropped: tuple[str, ...]
+    anew: tuple[str, ...]
 
 
 class Start(NamedTuple):
@@ -41,7 +45,7 @@ class Start(NamedTuple):
     Attributes:
       variables: the starting weights.
       row: of kind ``start``: `init_from`, its `init_step` and `init_hash`, how many leaves were
-        `taken`, and the paths of those that are `fresh` or were `dropped`.
+        `taken`, and the paths of those that are `fresh`, were `dropped` or begin `anew`.
       lines: the same for the terminal.
     """
 
@@ -51,13 +55,18 @@ class Start(NamedTuple):
 
 
 def start_from(
-    workdir: str, fresh: Variables, phases: tuple[Phase, ...], place: jax.sharding.Sharding
+    workdir: str,
+    family: Family,
+    fresh: Variables,
+    phases: tuple[Phase, ...],
+    place: jax.sharding.Sharding,
 ) -> Start:
     """Takes over what fits from the newest whole checkpoint of another run, as `load` gives it.
 
     Args:
       workdir: of the other run; its network may be another one.
-      fresh: the variables as this network initialises them.
+      family: this network; what it says that begins anew is not taken over (`BeginsAnew`).
+      fresh: the variables as it initialises them.
       phases: those that will be run.
       place: where the variables are put, in memory of their own, so that they may be donated.
 
@@ -66,9 +75,10 @@ def start_from(
         shape or dtype; a parameter that is not in the checkpoint and that no phase trains.
     """
     found, meta = _read(workdir)
-    match = match_leaves(fresh, found, workdir)
+    match = match_leaves(fresh, found, workdir, _own_of_a_run(family))
     _check_trained(match, phases, workdir)
-    others = leaves_by_path(found)
+    there = leaves_by_path(found)
+    others = {path: there[path] for path in match.taken}
     own, structure = jax.tree.flatten(fresh)
     merged = [others.get(path, leaf) for path, leaf in zip(leaves_by_path(fresh), own, strict=True)]
     # Copied by a program, because a buffer of `device_put` may be shared with its source.
@@ -77,14 +87,17 @@ def start_from(
     return Start(variables, _row(workdir, meta, match), _lines(workdir, meta, match))
 
 
-def match_leaves(own: PyTree, found: PyTree, workdir: str) -> Match:
+def match_leaves(own: PyTree, found: PyTree, workdir: str, of_a_run: tuple[str, ...] = ()) -> Match:
     """Matches the leaves of a network with those that were found in a workdir.
+
+    Leaves at the paths `of_a_run` are not taken and may have any shape.
 
     Raises:
       UsageError: they have no path in common, or one with another shape or dtype.
     """
     here, there = shapes_by_path(own), shapes_by_path(found)
-    taken = tuple(path for path in here if path in there)
+    common = [path for path in here if path in there]
+    taken = tuple(path for path in common if path not in of_a_run)
     if not taken:
         raise UsageError(
             f"config.init_from={workdir} has no leaf in common with this network",
@@ -104,7 +117,13 @@ def match_leaves(own: PyTree, found: PyTree, workdir: str) -> Match:
         taken,
         fresh=tuple(path for path in here if path not in there),
         dropped=tuple(path for path in there if path not in here),
+        anew=tuple(path for path in common if path in of_a_run),
     )
+
+
+def _own_of_a_run(family: Family) -> tuple[str, ...]:
+    """The paths of what is not taken over, if the family has any."""
+    return family.begins_anew if isinstance(family, BeginsAnew) else ()
 
 
 def _read(workdir: str) -> tuple[Variables, Meta]:
@@ -139,6 +158,7 @@ def _row(workdir: str, meta: Meta, match: Match) -> Row:
         "taken": len(match.taken),
         "fresh": list(match.fresh),
         "dropped": list(match.dropped),
+        "anew": list(match.anew),
     }
 
 
@@ -151,6 +171,7 @@ def _lines(workdir: str, meta: Meta, match: Match) -> tuple[str, ...]:
     for paths, told in (
         (match.fresh, f"leaves of this network are not in {workdir} and start fresh"),
         (match.dropped, f"leaves of {workdir} are not in this network and are left out"),
+        (match.anew, f"leaves are not taken from {workdir} but begin as configured"),
     ):
         if paths:
             lines.append(f"{len(paths)} {told}: {first_few(paths)}")

@@ -165,6 +165,7 @@ class _Run:
             return fresh
         start = start_from(
             self.experiment.init_from,
+            self.experiment.network,
             fresh.variables,
             self.experiment.phases_run,
             replicated(self.mesh),

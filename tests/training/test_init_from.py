@@ -19,7 +19,7 @@ from jax_elastic.training import workdir as workdirs
 from jax_elastic.training.checkpoint import tree_hash
 from jax_elastic.training.ema import moving_average
 from jax_elastic.training.experiment import Experiment, Runtime
-from jax_elastic.training.init_from import match_leaves
+from jax_elastic.training.init_from import match_leaves, start_from
 from jax_elastic.training.loop import train
 from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.phases import Phase
@@ -127,6 +127,7 @@ def test_the_first_metric_row_tells_the_same(base, gated):
         "init_hash": tree_hash(base.variables),
         "taken": len(jax.tree.leaves(base.variables)),
         "dropped": [],
+        "anew": [],
     }
 
 
@@ -180,6 +181,26 @@ def test_the_moving_average_begins_at_the_weights_that_were_taken(base, tmp_path
     )
 
 
+def test_what_a_run_begins_with_as_configured_is_not_taken_and_is_told(base):
+    class Counting(Plain):
+        """Its stem's BN counts updates from the start of each run."""
+
+        begins_anew = ("stats/stem/bn/count",)
+
+    network, place = Counting(BACKBONE), jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    fresh = jax.tree.map(np.zeros_like, jax.device_get(base.variables))
+    start = start_from(str(base.workdir), network, fresh, (BASE,), place)
+
+    before, after = flat(base.variables), flat(start.variables)
+    assert start.row["anew"] == ["stats/stem/bn/count"]
+    assert start.lines[1] == (
+        f"1 leaves are not taken from {base.workdir} but begin as configured: stats/stem/bn/count"
+    )
+    assert start.row["taken"] == len(before) - 1
+    assert (before.pop("stats/stem/bn/count"), after.pop("stats/stem/bn/count")) == (4, 0)
+    jax.tree.map(np.testing.assert_array_equal, after, before)
+
+
 def test_without_init_from_a_phase_that_pretrains_is_run():
     assert urnet().phases_run == (BASE, GATES)
     assert urnet("elsewhere").phases_run == (GATES,)
@@ -220,7 +241,13 @@ LEAF = np.zeros((2, 3), np.float32)
 
 def test_leaves_go_together_by_path():
     match = match_leaves({"a": {"x": LEAF}, "b": LEAF}, {"a": {"x": LEAF, "y": LEAF}}, "base")
-    assert match == (("a/x",), ("b",), ("a/y",))
+    assert match == (("a/x",), ("b",), ("a/y",), ())
+
+
+def test_what_is_a_runs_own_is_not_taken_and_may_have_any_shape():
+    own = {"a": LEAF, "b": LEAF, "c": LEAF}
+    match = match_leaves(own, {"a": LEAF, "b": LEAF[:1]}, "base", ("b", "c"))
+    assert match == (("a",), ("c",), (), ("b",))
 
 
 @pytest.mark.parametrize(
