@@ -19,36 +19,43 @@ def when(objective, phase_epoch=0.0, step=0):
 
 
 @functools.cache
-def forward(network, objective="gated", bn="running"):
-    """The jitted (variables, batch, budget, key) -> loss, aux."""
+def forward(network, objective="gated", bn="running", drawn="budget"):
+    """The jitted (variables, batch, value, key) -> loss, aux; the draw names the value `drawn`."""
 
     @jax.jit
-    def function(variables, batch, budget, key):
-        draw = Draw(FULL, values={"budget": budget})
+    def function(variables, batch, value, key):
+        draw = Draw(FULL, values={drawn: value})
         return network.loss(variables, batch, draw, key, objective, bn)
 
     return function
 
 
 @functools.cache
-def gradient_program(network, objective="gated", bn="batch", pattern=""):
-    """The compiled (variables, batch of 8, budget, key) -> (loss, aux), gradients.
+def gradients_of(network, objective="gated", bn="batch", pattern="", drawn="budget"):
+    """The jitted (variables, batch, value, key) -> (loss, aux), gradients.
 
-    Gradients are of the parameters that `pattern` finds.
+    Gradients are of the parameters that `pattern` finds; the draw names the value `drawn`.
     """
 
-    def function(variables, batch, budget, key):
+    @jax.jit
+    def function(variables, batch, value, key):
         trainable, frozen = partition(variables["params"], pattern)
 
         def loss(trainable):
             both = {"params": merge(trainable, frozen), "stats": variables["stats"]}
-            draw = Draw(FULL, values={"budget": budget})
+            draw = Draw(FULL, values={drawn: value})
             return network.loss(both, batch, draw, key, objective, bn)
 
         return jax.value_and_grad(loss, has_aux=True)(trainable)
 
+    return function
+
+
+@functools.cache
+def gradient_program(network, objective="gated", bn="batch", pattern=""):
+    """The same of a budget, compiled for a batch of 8."""
     example = shapes_of(network), random_batch(8), jnp.float32(0.5), KEY
-    return jax.jit(function).lower(*example).compile()
+    return gradients_of(network, objective, bn, pattern).lower(*example).compile()
 
 
 def value_aux_and_gradients(variables, network, objective="gated", bn="batch", pattern=""):

@@ -1,6 +1,7 @@
 """SGAD: a plan per image of the blocks to drop, guided by how sure a classifier is of it."""
 
 import dataclasses
+import math
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -85,11 +86,15 @@ class SGAD(Planned):
             raise UsageError(f"wanted {self.wanted:g} is no share of blocks", "in [0, 1)")
         if self.wanted and self.guideline == "none":
             raise UsageError("wanted moves p_max, which guideline none does not read", "wanted=0")
-        if not 0 < self.temperature < float("inf"):
-            raise UsageError(f"temperature {self.temperature:g} is not positive or not finite")
+        if not math.isfinite(self.gate_bias):
+            raise UsageError(f"gate_bias {self.gate_bias:g} is not finite", "any finite number")
+        if not 0 < self.temperature < math.inf:
+            what = f"temperature {self.temperature:g} is not positive or not finite"
+            raise UsageError(what, "a finite number above 0")
         for name in ("noise", "weight_r", "weight_b", "weight_s", "wanted_rate"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise UsageError(f"{name} {getattr(self, name):g} is negative or not finite")
+            if not 0 <= getattr(self, name) < math.inf:
+                what = f"{name} {getattr(self, name):g} is negative or not finite"
+                raise UsageError(what, "0 or a finite number above it")
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -106,6 +111,11 @@ class SGAD(Planned):
         """Makes BMNet: as wide as the stem."""
         net = self.backbone
         return partial(BMNet, net.width, self.num_gates, self.gate_bias, net.conv)
+
+    @property
+    def begins_anew(self) -> tuple[str, ...]:
+        """See `BeginsAnew`: p_max, where it moves; each run moves it from where its config says."""
+        return (f"stats/{TRAIN_ONLY}/{P_MAX}",) if self.wanted else ()
 
     @property
     def sgnet(self) -> ResNet | None:
@@ -144,7 +154,8 @@ class SGAD(Planned):
         """L = weight_r L_R + weight_b L_B + weight_s L_S.
 
         Sums: `ce` and `top1` of the network, `dropped` (share of the blocks that can be), `sigma`;
-        where something is expected `expected` and `loss_b`, where SGNet is there `loss_s`.
+        where something is expected `expected` and `loss_b`, where SGNet is there `loss_s`; where
+        p_max moves `p_max` and `ran`, the share of all blocks that is held against `wanted`.
 
         References:
           SGAD section 3.3; as far as its formulas are lost, docs/choices.md S1.
@@ -173,6 +184,11 @@ class SGAD(Planned):
             value += self.weight_b * masked_mean(distance, mask)
             sums["expected"] = masked_sum(expected, mask)
             sums["loss_b"] = masked_sum(distance, mask)
+        if self.wanted:
+            gated = self.num_gates / self.backbone.num_blocks
+            sums["ran"] = masked_sum(1 - gated * dropped, mask)
+            reached = variables["stats"][TRAIN_ONLY][P_MAX]
+            sums["p_max"] = masked_sum(jnp.full_like(dropped, reached), mask)
         return value, Aux(moments, sums)
 
     def expected(self, variables: Variables, images: Array) -> Array:
@@ -189,14 +205,17 @@ class SGAD(Planned):
           UsageError: the guideline is `none`, or what it needs was left out of the variables.
         """
         if self.guideline == "none":
-            raise UsageError("guideline none expects nothing of an image")
+            raise UsageError(
+                "guideline none expects nothing of an image", "a network of another guideline"
+            )
+        needed = self.sgnet is not None or self.wanted
+        if needed and TRAIN_ONLY not in variables["stats"]:
+            raise UsageError(
+                f"{TRAIN_ONLY}, by which it is known what to expect, is not among these variables",
+                next_step="load the checkpoint of a workdir as training does",
+            )
         soft = None
         if self.sgnet is not None:
-            if TRAIN_ONLY not in variables["params"]:
-                raise UsageError(
-                    "SGNet is not among these variables",
-                    next_step="load the checkpoint of a workdir as training does",
-                )
             soft, _ = self._soft(self.sgnet, variables, images, "running")
         return self._expected(variables, soft, jnp.zeros(len(images), jnp.float32))
 
@@ -249,9 +268,8 @@ class SGAD(Planned):
         folded = super().fold(stats, aux)
         if not self.wanted:
             return folded
-        total, count = aux.sums["dropped"]
-        gated = self.num_gates / self.backbone.num_blocks
-        ran = 1 - gated * total / jnp.maximum(count, 1)
+        total, count = aux.sums["ran"]
+        ran = total / jnp.maximum(count, 1)
         old = stats[TRAIN_ONLY][P_MAX]
         moved = jnp.clip(old + self.wanted_rate * (ran - self.wanted), 0, MOST)
         return {**folded, TRAIN_ONLY: {**folded[TRAIN_ONLY], P_MAX: moved.astype(old.dtype)}}
