@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import reproduce
-from benchmarks.arms import Arm, Runner
+from benchmarks.arm import Arm
+from benchmarks.arms import Runner
 from benchmarks.claims import Claim
 from benchmarks.command import run
 from benchmarks.urnet import Experiment
