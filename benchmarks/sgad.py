@@ -96,6 +96,11 @@ def guidelines(scale: str) -> Experiment:
                     Claim(f"{name}: std of the blocks kept", "share", std(own.at("usage"))),
                     _harder(name, own, plain.at("loss")),
                 ]
+        for share in CONSTANTS:
+            own = found[f"constant {share:g}"]
+            more = [in_quarters(arm, plain.at("loss")) for arm in (found["mf"], own)]
+            text = f"hardest quarter less easiest: mf less constant {share:g} > 0"
+            rows.append(Claim(text, "share", difference(*more), above=0.0))
         constants = merged([found[f"constant {share:g}"] for share in CONSTANTS])
         for name in ("mf", "convex", "linear"):
             rows.append(against(name, found[name], constants, plain))
@@ -229,9 +234,14 @@ def _by_difficulty(name: str, own: Found, loss: Floats) -> list[Claim]:
 
 
 def _harder(name: str, own: Found, loss: Floats) -> Claim:
+    text = f"{name}: the hardest quarter keeps more than the easiest"
+    return Claim(text, "share", in_quarters(own, loss), above=0)
+
+
+def in_quarters(own: Found, loss: Floats) -> Floats:
+    """Values (seeds, images) whose mean is how much more the hardest quarter keeps."""
     kept, places = own.at("usage"), np.stack([quarters(of) for of in loss])
-    more = difference(in_quarter(kept, places, 3), in_quarter(kept, places, 0))
-    return Claim(f"{name}: the hardest quarter keeps more than the easiest", "share", more, above=0)
+    return difference(in_quarter(kept, places, 3), in_quarter(kept, places, 0))
 
 
 def in_quarter(values: Floats, places: npt.NDArray[np.int64], quarter: int) -> Floats:
