@@ -69,18 +69,11 @@ def test_auto_computes_what_masking_does_and_says_what_it_took():
     assert engine.why.count("\n") == 0
 
 
-# With the programs of the test above; and with the keys of a network whose gates are random.
-@pytest.mark.parametrize(
-    "network,size",
-    [
-        pytest.param(SMALL, 8, id="urnet"),
-        pytest.param(RandomDrop(BACKBONE), 4, id="random_drop", marks=pytest.mark.slow),
-    ],
-)
-def test_auto_expects_the_usage_that_it_is_told_rather_than_the_budget(network, size):
-    engine = build_engine(network, warmed(network, 9), batch_size=size, usage=0.3)
+def test_auto_expects_the_usage_that_it_is_told_rather_than_the_budget():
+    network = RandomDrop(BACKBONE)
+    engine = build_engine(network, warmed(network, 9), batch_size=4, usage=0.3)
     engine(IMAGES, budget=0.9, keys=keys_of(network, 8))
-    assert f"batches of {size} on cpu: expected with 30% of the blocks open" in engine.why
+    assert "batches of 4 on cpu: expected with 30% of the blocks open" in engine.why
 
 
 def test_auto_measures_what_a_network_without_budgets_opens():
