@@ -7,7 +7,7 @@ comparisons as curves over CIFAR, so no printed figure stands beside ours.
 from collections.abc import Callable, Mapping
 
 from benchmarks.anytime_arms import NESTED, WIDE
-from benchmarks.arms import Arm, Floats, Found
+from benchmarks.arm import Arm, Floats, Found
 from benchmarks.claims import Claim, difference
 from benchmarks.urnet import Experiment
 from jax_elastic.errors import UsageError

@@ -4,35 +4,26 @@ A run lies in ``ROOT/CONFIG-VARIANT-seedN`` and belongs to every experiment that
 What was found on the test images lies beside its checkpoints, so nothing is done twice.
 """
 
-import dataclasses
 import hashlib
 import io
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from benchmarks.arm import MEASURES, OTHERS, Arm, Found, Values
 from benchmarks.choices import teach
-from benchmarks.corruption import CORRUPTIONS
-from benchmarks.guidance import guidance
+from benchmarks.measured import evaluate
 from benchmarks.provenance import Facts, facts
 from jax_elastic.cli.flags import read_config
-from jax_elastic.data.datasets import load
-from jax_elastic.data.targets import Targets
-from jax_elastic.elastic.borrow import borrow_banks
-from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.elastic.registry import family_name
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.evaluate import RANDOM_DRAWS, Evaluator
-from jax_elastic.evaluation.gradients import read_gradients
+from jax_elastic.evaluation.evaluate import RANDOM_DRAWS
 from jax_elastic.files import replace_file
-from jax_elastic.inference.recalibrate import recalibrate
-from jax_elastic.subnet import Subnet
 from jax_elastic.training.config import describe
 from jax_elastic.training.experiment import Experiment
 from jax_elastic.training.loop import train
@@ -40,87 +31,9 @@ from jax_elastic.training.metrics import MetricsFile
 from jax_elastic.training.stop import Stop
 from jax_elastic.training.workdir import METRICS, claim, load_variables
 
-Floats = npt.NDArray[np.float64]
-Values = dict[str, Floats]
 Given = Mapping[str, str]
 NOTHING: Given = MappingProxyType({})
-MEASURES = ("top1", "usage", "macs", "loss")
-OTHERS = ("choice", "opened", "expected", "decided", "gradient")
-"""The measures that there are besides where images choose between candidates, where blocks open per
-image, where something is expected of them (see `guidance`), and where gradients were measured."""
 DONE = "done.json"  # of a run: where and when it was trained
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-    """One network of an experiment.
-
-    Attributes:
-      config: as `--config` takes it.
-      start: the config of the run it starts from, or None.
-      trained_as: the config of the run that trains its variables, or None for its own: the
-        network of `config` is then only evaluated.
-      budgets: asked of it; empty where it takes none.
-      images: `clean`, or a name in `CORRUPTIONS`.
-      subnets: operating points as text; empty for those that the network shows.
-      bank_of: the one whose BN layers stand for those that were never trained, which is unsafe;
-        empty: none does. See `borrow_banks`.
-      recalibrated: whether the BN statistics of each operating point are estimated anew, from the
-        training images.
-      candidates: between how many operating points of the run it starts from its images choose;
-        see `teach`. 0: nothing is chosen.
-      settings: keys of the config that differ, each as `key=value`.
-
-    Raises:
-      ValueError: at construction, where there are candidates and no run to start from.
-    """
-
-    config: str
-    start: str | None = None
-    trained_as: str | None = None
-    budgets: tuple[float, ...] = ()
-    images: str = "clean"
-    subnets: tuple[str, ...] = ()
-    bank_of: str = ""
-    recalibrated: bool = False
-    candidates: int = 0
-    settings: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.candidates and self.start is None:
-            raise ValueError(f"{self.config} starts from no run whose points could be candidates")
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """What an arm gave on the test images.
-
-    Attributes:
-      budgets: asked; (None,) where it takes none.
-      values: measure -> (seeds, budgets, images): `top1`; `usage`, share of the blocks that
-        opened (1 where nothing can be skipped); `macs`. Means over the draws where gates are
-        random; `loss`, the cross-entropy in nats. Where the arm has several operating points,
-        these stand in place of the budgets. Where images choose also `choice`, an index into the
-        candidates; where blocks open per image `opened`, (seeds, budgets, images, blocks); and
-        what `guidance` tells. Where `config.runtime.gradients` is set `gradient`, (seeds, 1,
-        blocks), the mean |dL/dW| of each block's convolutions over training.
-      subnets: those of the arm.
-      taught: for each seed what its images were taught to choose, and between which candidates,
-        which each seed has of its own; empty where nothing is chosen.
-    """
-
-    budgets: tuple[float | None, ...]
-    values: Values
-    subnets: tuple[str, ...] = ()
-    taught: tuple[Targets, ...] = ()
-
-    def at(self, measure: str, budget: float | None = None) -> Floats:
-        """(seeds, images) of a measure at a budget."""
-        return self.values[measure][:, self.budgets.index(budget)]
-
-    def of(self, measure: str, subnet: str) -> Floats:
-        """(seeds, images) of a measure at one of the arm's operating points."""
-        return self.values[measure][:, self.subnets.index(subnet)]
 
 
 class Runner:
@@ -200,6 +113,7 @@ class Runner:
                 "variables": _read_done(workdir)["hash"],
                 "budgets": arm.budgets,
                 "images": arm.images,
+                "split": arm.split,
                 "subnets": arm.subnets,
                 "bank_of": arm.bank_of,
                 "recalibrated": arm.recalibrated,
@@ -217,59 +131,6 @@ class Runner:
             self.seconds[path] = float(stored["seconds"])
             self.facts[path] = json.loads(str(stored["facts"]))
             return {name: stored[name] for name in (*MEASURES, *OTHERS) if name in stored}
-
-
-def evaluate(arm: Arm, experiment: Experiment, workdir: Path) -> Values:
-    """What the arm's network gives with a workdir's variables: measures of (budgets, images)."""
-    variables, _ = load_variables(workdir, experiment)
-    dataset = load(experiment.data, "test")
-    if arm.images != "clean":
-        dataset = CORRUPTIONS[arm.images](dataset)
-    everything, parts = np.ones(len(dataset)), []
-    for subnets, prepared in _prepared(arm, experiment, variables):
-        evaluator = Evaluator(experiment.network, dataset, experiment.data, subnets, arm.budgets)
-        found = evaluator(prepared)
-        usage = [everything if opened is None else opened.mean(1) for opened in found.opened]
-        part = {"top1": found.top1, "usage": usage, "macs": found.macs, "loss": found.loss}
-        if experiment.network.candidates:
-            # Where there is but one candidate, it is the cheapest.
-            part["choice"] = [0 * everything if own is None else own[0] for own in found.choice]
-        elif all(opened is not None for opened in found.opened):
-            part["opened"] = found.opened
-        part |= guidance(experiment.network, prepared, dataset, experiment.data)
-        parts.append(part)
-    values = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    if experiment.runtime.gradients:
-        values["gradient"] = _gradient(experiment.network, workdir)
-    return values
-
-
-def _gradient(network: Family, workdir: Path) -> Floats:
-    """(1, blocks), in their order."""
-    names = [segment.name for segment in network.segments(network.subnets.fullest)]
-    rows = MetricsFile(workdir / METRICS).rows()
-    means = read_gradients(workdir.name, names, rows).means
-    return np.array([[means[name] for name in names if name.startswith("block")]])
-
-
-def _prepared(
-    arm: Arm, experiment: Experiment, variables: Variables
-) -> Iterator[tuple[tuple[Subnet, ...], Variables]]:
-    """Operating points that share their variables, with these."""
-    network, subnets = experiment.network, tuple(Subnet.parse(text) for text in arm.subnets)
-    if arm.bank_of:
-        variables = borrow_banks(network, variables, Subnet.parse(arm.bank_of), subnets)
-    if not arm.recalibrated:
-        yield subnets, variables
-        return
-    images = load(experiment.data, "train").images
-    for subnet in subnets:
-        # Points share banks, so each has what is estimated for it alone; from all images at once,
-        # which no batch size has a part in.
-        estimated = recalibrate(
-            network, variables, subnet, images, data=experiment.data, batch_size=len(images)
-        )
-        yield (subnet,), estimated
 
 
 def read(config: str, seed: int, origin: Path | None = None, given: Given = NOTHING) -> Experiment:

@@ -18,7 +18,8 @@ class Claim:
 
     Attributes:
       text: what is claimed, or only measured.
-      unit: of the figure: `points` (of 100) or `share` (of the blocks or of the largest cost).
+      unit: of the figure: `points` (of 100), `share` (of the blocks or of the largest cost) or
+        `correlation`.
       values: (seeds, images), whose mean is the figure; often differences of two arms.
       paper: the paper's figure in the same unit, or None.
       above: the claim holds where the whole interval lies above it, and does not where it lies

@@ -1,5 +1,7 @@
 """What a guided network was taught to drop for each test image, and how decided its gates are."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import numpy.typing as npt
 from jax_elastic.data.augment import normalise
 from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import Dataset
+from jax_elastic.data.order import padded_batches
 from jax_elastic.elastic.family import Array, Family, Variables
 from jax_elastic.elastic.sgad.sgad import SGAD
 
@@ -34,21 +37,22 @@ def guidance(
     """
     if not isinstance(network, SGAD):
         return {}
+    parts = []
+    for batch in padded_batches(dataset, BATCH):
+        images = normalise(jnp.asarray(batch["image"]), data)
+        there = batch["mask"] > 0
+        parts.append(
+            {k: np.asarray(v)[there] for k, v in _told(network, variables, images).items()}
+        )
+    return {name: [np.concatenate([part[name] for part in parts])] for name in parts[0]}
 
-    @jax.jit
-    def program(pixels: Array) -> dict[str, Array]:
-        images = normalise(pixels, data)
-        (prediction,) = network.predict(variables, images, (network.subnets.fullest,), None)
-        gates = prediction.gates
-        assert gates is not None
-        found = {"decided": jnp.abs(2 * jax.nn.sigmoid(gates) - 1).mean(1)}
-        if network.guideline != "none":
-            found["expected"] = network.expected(variables, images)
-        return found
 
-    starts = range(0, len(dataset), BATCH)
-    parts = [program(jnp.asarray(dataset.images[start : start + BATCH])) for start in starts]
-    return {
-        name: [np.concatenate([np.asarray(part[name], np.float64) for part in parts])]
-        for name in parts[0]
-    }
+@functools.partial(jax.jit, static_argnums=0)
+def _told(network: SGAD, variables: Variables, images: Array) -> dict[str, Array]:
+    (prediction,) = network.predict(variables, images, (network.subnets.fullest,), None)
+    gates = prediction.gates
+    assert gates is not None
+    found = {"decided": jnp.abs(2 * jax.nn.sigmoid(gates) - 1).mean(1)}
+    if network.guideline != "none":
+        found["expected"] = network.expected(variables, images)
+    return found

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from absl import flags
 
-from benchmarks import anytime, resizable, resizable_adapt, sgad, urnet
+from benchmarks import anytime, resizable, resizable_adapt, sgad, sgad_gradients, urnet
 from benchmarks.arms import Runner
 from benchmarks.claims import COLUMNS
 from benchmarks.command import run
@@ -30,6 +30,7 @@ EXPERIMENTS = {
     **resizable.EXPERIMENTS,
     **resizable_adapt.EXPERIMENTS,
     **sgad.EXPERIMENTS,
+    **sgad_gradients.EXPERIMENTS,
 }
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 import numpy as np
 
-from benchmarks.arms import Arm, Floats, Found
+from benchmarks.arm import Arm, Floats, Found
 from benchmarks.claims import Claim, difference
 from benchmarks.resizable_arms import FINETUNED, RESIZABLE, SHOWN, TRAININGS
 from benchmarks.urnet import Experiment

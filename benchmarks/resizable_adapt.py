@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from benchmarks.arms import Floats, Found
+from benchmarks.arm import Floats, Found
 from benchmarks.claims import Claim, difference
 from benchmarks.resizable import FULLEST, arm, top1
 from benchmarks.resizable_arms import CANDIDATES

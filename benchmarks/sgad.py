@@ -4,17 +4,17 @@ Each is a function Scale -> Experiment, as those of `benchmarks/urnet.py`. Figur
 those of its table 1 (CIFAR-10, ResNet-32).
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
-from benchmarks.arms import Arm, Floats, Found
+from benchmarks.arm import Arm, Floats, Found
 from benchmarks.claims import Claim, difference, std
 from benchmarks.urnet import Experiment, Scale, at_macs
+from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.difficulty import QUARTERS, quarters
-from jax_elastic.evaluation.ranks import within
 
 PLACES = {
     "small": Scale("configs/sgad_digits.py", "hard"),
@@ -23,9 +23,11 @@ PLACES = {
 CONSTANTS = (0.1, 0.2, 0.3)
 """Shares that are expected of every image alike; what the guided network drops lies among them."""
 FIRM = "mf, weight_b 10"
+SHARE = 0.7
+WANTED = f"mf, wanted {SHARE:g}"
+"""p_max follows how many blocks run until it is this share."""
 TOP1 = {"plain": 93.02, "mf": 93.11, "lf": 92.18}
 NFLOPS = {"mf": 0.86, "lf": 0.47}
-STAGES = 3
 APART = 0.02
 """The least standard deviation over images of the share of blocks they keep."""
 
@@ -35,6 +37,9 @@ def plans(scale: str) -> Experiment:
     arms = {name: arm(scale, name) for name in ("plain", "mf", "lf")}
     # The paper weighs both losses alike; ten times more of L_B ties a plan closer to its image.
     arms[FIRM] = arm(scale, "mf", "network.weight_b=10.0")
+    for name in ("mf", "lf"):
+        arms[f"{name} on validation"] = dataclasses.replace(arms[name], split="validation")
+    arms[WANTED] = arm(scale, "mf", f"network.wanted={SHARE}")
 
     def claims(found: Mapping[str, Found]) -> list[Claim]:
         plain = found["plain"]
@@ -58,7 +63,17 @@ def plans(scale: str) -> Experiment:
                 *_expectations(name, own),
                 *_by_difficulty(name, own, plain.at("loss")),
             ]
-        return rows
+        for name in ("mf on validation", "lf on validation"):
+            rows += _expectations(name, found[name])
+        # One of its blocks has no gate and always runs.
+        gates = found[WANTED].values["kept"].shape[-1]
+        ran = (gates * found[WANTED].at("usage") + 1) / (gates + 1)
+        away = turned(ran - SHARE)
+        return [
+            *rows,
+            Claim(f"{WANTED}: blocks that run", "share", ran),
+            Claim(f"{WANTED}: distance from it <= 0.05", "share", away, below=0.05, by_mean=True),
+        ]
 
     return Experiment("what SGAD drops, of which images, and what is expected", arms, claims)
 
@@ -81,12 +96,49 @@ def guidelines(scale: str) -> Experiment:
                     Claim(f"{name}: std of the blocks kept", "share", std(own.at("usage"))),
                     _harder(name, own, plain.at("loss")),
                 ]
+        for share in CONSTANTS:
+            own = found[f"constant {share:g}"]
+            more = [in_quarters(arm, plain.at("loss")) for arm in (found["mf"], own)]
+            text = f"hardest quarter less easiest: mf less constant {share:g} > 0"
+            rows.append(Claim(text, "share", difference(*more), above=0.0))
         constants = merged([found[f"constant {share:g}"] for share in CONSTANTS])
         for name in ("mf", "convex", "linear"):
             rows.append(against(name, found[name], constants, plain))
         return rows
 
     return Experiment("guided by a second network against the same share for all", arms, claims)
+
+
+def differences(scale: str) -> Experiment:
+    """What makes plans differ between images: each setting by which digits differ from the paper.
+
+    Refused at other scales, where the configs have the paper's settings.
+    """
+    if scale != "small":
+        raise UsageError(f"sgad_differences has no scale {scale!r}", "small")
+    without = {
+        "as configured": (),
+        "temperature 1": ("network.temperature=1.0",),
+        "no blanked squares": ("data.cutout=0",),
+        "noise 2": ("network.noise=2.0",),
+        "none of these": ("network.temperature=1.0", "data.cutout=0", "network.noise=2.0"),
+    }
+    arms = {name: arm(scale, "mf", *settings) for name, settings in without.items()}
+    arms["plain"] = arm(scale, "plain")
+
+    def claims(found: Mapping[str, Found]) -> list[Claim]:
+        rows = []
+        for name in without:
+            own = found[name]
+            rows += [
+                Claim(f"{name}: std of what is expected", "share", std(own.at("expected"))),
+                Claim(f"{name}: std of the blocks kept", "share", std(own.at("usage"))),
+                _harder(name, own, found["plain"].at("loss")),
+                Claim(f"{name}: top-1", "points", 100 * own.at("top1")),
+            ]
+        return rows
+
+    return Experiment("what lets a plan depend on its image", arms, claims)
 
 
 def noise(scale: str) -> Experiment:
@@ -114,47 +166,6 @@ def noise(scale: str) -> Experiment:
         return rows
 
     return Experiment("noise before the gates: with it they become saturated", arms, claims)
-
-
-def gradients(scale: str) -> Experiment:
-    """Blocks that are kept beside the gradients of the same blocks of the plain network (figure 4).
-
-    A rank correlation is a mean over blocks, so blocks stand here where images do elsewhere.
-    """
-    arms = {name: arm(scale, name) for name in ("plain", "mf", "lf")}
-
-    def claims(found: Mapping[str, Found]) -> list[Claim]:
-        size = found["plain"].at("gradient")
-        stage = np.arange(size.shape[1]) // (size.shape[1] // STAGES)
-        falls = (np.diff(size) < 0)[:, np.diff(stage) == 0].astype(float)
-        text = "plain: a block's gradients are smaller than those of the one before it in its stage"
-        rows = [Claim(f"{text}, of such pairs", "share", falls)]
-        for name in ("mf", "lf"):
-            kept = found[name].at("opened").mean(1)
-            gated = kept.shape[1]  # the last block always runs
-            unused = (kept == 0).astype(float)
-            rows += [Claim(f"{name}: blocks that no image keeps", "share", unused)]
-            for how, place in (("", 0 * stage[:gated]), (" within stages", stage[:gated])):
-                order = in_order(size[:, :gated], kept, place)
-                text = f"{name}: blocks kept and gradients, rank correlation{how} > 0"
-                rows.append(Claim(text, "share", order, above=0.0))
-        return rows
-
-    return Experiment("blocks kept beside gradients of the plain network's", arms, claims)
-
-
-def in_order(x: Floats, y: Floats, groups: npt.NDArray[np.int64]) -> Floats:
-    """Values (seeds, blocks) whose mean is the rank correlation of x and y, mean of the seeds.
-
-    Args:
-      x: (seeds, blocks).
-      y: (seeds, blocks).
-      groups: (blocks,); what differs between groups does not count, see `rank_correlation`.
-    """
-    left, right = (np.stack([within(rankdata(of), groups) for of in both]) for both in (x, y))
-    sizes = np.sqrt(np.square(left).mean(1) * np.square(right).mean(1))
-    order: Floats = left * right / np.where(sizes > 0, sizes, 1)[:, None]
-    return order
 
 
 def arm(scale: str, name: str, *settings: str) -> Arm:
@@ -197,16 +208,19 @@ def against(name: str, own: Found, constants: Found, plain: Found) -> Claim:
 
 def _expectations(name: str, own: Found) -> list[Claim]:
     expected, share = own.at("expected"), dropped(own)
-    error = expected - share
-    # Turned so that each seed's error is positive: those of two seeds must not cancel.
-    turned = error * np.sign(error.mean(1, keepdims=True))
     text = f"{name}: |mean expected - mean dropped| <= 0.05"
     return [
         Claim(f"{name}: expected to be dropped", "share", expected),
         Claim(f"{name}: dropped", "share", share),
-        Claim(text, "share", turned, below=0.05, by_mean=True),
+        Claim(text, "share", turned(expected - share), below=0.05, by_mean=True),
         Claim(f"{name}: std of the blocks kept > {APART:g}", "share", std(share), above=APART),
     ]
+
+
+def turned(errors: Floats) -> Floats:
+    """Errors (seeds, images) so that each seed's mean is positive: two seeds must not cancel."""
+    positive: Floats = errors * np.sign(errors.mean(1, keepdims=True))
+    return positive
 
 
 def _by_difficulty(name: str, own: Found, loss: Floats) -> list[Claim]:
@@ -220,9 +234,14 @@ def _by_difficulty(name: str, own: Found, loss: Floats) -> list[Claim]:
 
 
 def _harder(name: str, own: Found, loss: Floats) -> Claim:
+    text = f"{name}: the hardest quarter keeps more than the easiest"
+    return Claim(text, "share", in_quarters(own, loss), above=0)
+
+
+def in_quarters(own: Found, loss: Floats) -> Floats:
+    """Values (seeds, images) whose mean is how much more the hardest quarter keeps."""
     kept, places = own.at("usage"), np.stack([quarters(of) for of in loss])
-    more = difference(in_quarter(kept, places, 3), in_quarter(kept, places, 0))
-    return Claim(f"{name}: the hardest quarter keeps more than the easiest", "share", more, above=0)
+    return difference(in_quarter(kept, places, 3), in_quarter(kept, places, 0))
 
 
 def in_quarter(values: Floats, places: npt.NDArray[np.int64], quarter: int) -> Floats:
@@ -246,7 +265,7 @@ def in_quarter(values: Floats, places: npt.NDArray[np.int64], quarter: int) -> F
 EXPERIMENTS: dict[str, Callable[[str], Experiment]] = {
     "sgad_plans": plans,
     "sgad_guidelines": guidelines,
+    "sgad_differences": differences,
     "sgad_noise": noise,
-    "sgad_gradients": gradients,
 }
 """Name -> experiment at a scale, `small` or `full`."""

@@ -72,9 +72,9 @@ def main(argv: list[str]) -> None:
     for size in sizes:
         dense = measure(subject.dense(size), values.rounds)
         baseline = quicker(dense)
-        plan = measure({baseline: dense[baseline][0], **subject.plan(size)}, values.rounds)
-        new = rows(values.network, dense, baseline) + rows(values.network, plan, baseline)[1:]
-        for group in subject.groups(engines, size, patterns, keeps):
+        new = rows(values.network, dense, baseline)
+        plan = subject.plan(size)
+        for group in (*filter(None, [plan]), *subject.groups(engines, size, patterns, keeps)):
             # A baseline of its own, close in time: slow machines drift.
             both = {baseline: dense[baseline][0], **group}
             new += rows(values.network, measure(both, values.rounds), baseline)[1:]

@@ -103,14 +103,16 @@ class Subject:
 
     def plan(self, size: int) -> dict[Call, Work]:
         """What decides before the blocks, by itself; nothing where that costs nothing."""
+        macs = float(self._costs.cost(FULL).gates)
+        if not macs:
+            return {}
         images, keys = self._batch(size, 0)
         budget = jnp.full(size, SPENT, jnp.float32) if self._network.budgets else None
         carry = first_carry(images, budget, keys)
-        macs = float(self._costs.cost(FULL).gates)
         for segment in self._network.segments(FULL):
             own = segment.take(self._variables)
             run = jax.jit(segment.code.open)
-            if segment.role == "plan" and macs:
+            if segment.role == "plan":
                 timed = partial(_waited, run, own, carry)
                 return {Call(PLAN, size): Work(timed, macs, macs, 1.0)}
             if segment.role == "gated":

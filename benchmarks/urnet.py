@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from benchmarks.arms import Arm, Floats, Found
+from benchmarks.arm import Arm, Floats, Found
 from benchmarks.claims import Claim, difference, std
 
 

@@ -1,5 +1,6 @@
 """Set before any test imports the package: eight CPU devices, caches, reproducible examples."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.option.markexpr == "not slow" and jax.__version_info__ < (0, 11):
         flags.append("--xla_cpu_use_fusion_emitters=false")
     os.environ["XLA_FLAGS"] = " ".join(flags)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Has Python look for cycles among what a test makes, and seldom.
+
+    A search walks every object that traced programs are kept as, and finds next to nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 50)
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 DIGITS = "configs/urnet_digits.py"
 TINY = (
-    "--config.network.backbone.stage_sizes=(1,1,1)",
+    "--config.network.backbone.stage_sizes=(3,)",
     "--config.network.backbone.width=4",
     "--config.phases.base.epochs=0.1",
     "--config.phases.gates.epochs=0.1",

@@ -6,7 +6,8 @@ import pytest
 from benchmarks import reproduce
 from benchmarks.anytime import EXPERIMENTS, at
 from benchmarks.anytime_arms import NESTED, NETWORKS, WIDE
-from benchmarks.arms import Arm, Found, Runner
+from benchmarks.arm import Arm, Found
+from benchmarks.arms import Runner
 from jax_elastic.cli.flags import read_config
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel

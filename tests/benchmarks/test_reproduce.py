@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from benchmarks import reproduce
-from benchmarks.arms import Arm, Runner
+from benchmarks.arm import Arm
+from benchmarks.arms import Runner
 from benchmarks.claims import Claim
 from benchmarks.command import run
 from benchmarks.urnet import Experiment
@@ -86,6 +87,7 @@ def test_an_arm_starts_from_the_run_of_its_own_seed_and_shares_a_training(place)
     assert (soft.at("macs", 0.5) >= hard.at("macs", 0.5)).all()
 
 
+@pytest.mark.slow  # on the runs of the test above
 def test_a_run_whose_base_was_trained_anew_is_refused(place):
     config = f"{place}/tiny.py"
     arm = Arm(f"{config}:sg", f"{config}:start", budgets=(0.5,))

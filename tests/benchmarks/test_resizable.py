@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from benchmarks import arms, reproduce
-from benchmarks.arms import Arm, Found
+from benchmarks import arms, measured, reproduce
+from benchmarks.arm import Arm, Found
 from benchmarks.resizable import ALL, EXPERIMENTS, MEAN, POINTS
 from benchmarks.resizable_arms import RESIZABLE, SHOWN, TRAININGS
 from jax_elastic.backbones.resnet import ResNet
@@ -234,7 +234,7 @@ def tiny(monkeypatch, tmp_path):
 
     variables = jax.tree_util.tree_map_with_path(leaf, shapes_of(network, (8, 8, 1)))
     monkeypatch.setattr(arms, "load_variables", lambda workdir, experiment: (variables, {}))
-    return lambda arm: arms.evaluate(arm, experiment, tmp_path)
+    return lambda arm: measured.evaluate(arm, experiment, tmp_path)
 
 
 TINY_POINTS = ("resolution:1", "resolution:0.5")

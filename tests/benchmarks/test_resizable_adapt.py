@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import arms, choices
-from benchmarks.arms import Arm, Found
+from benchmarks.arm import Arm, Found
 from benchmarks.choices import teach
 from benchmarks.resizable import ALL
 from benchmarks.resizable_adapt import EXPERIMENTS, MOST, mixed

@@ -4,18 +4,29 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from benchmarks.arms import Found, read
+from benchmarks import sgad, sgad_gradients
+from benchmarks.arm import Found
+from benchmarks.arms import read
+from benchmarks.claims import Claim
 from benchmarks.guidance import guidance
-from benchmarks.sgad import CONSTANTS, EXPERIMENTS, in_order, in_quarter
+from benchmarks.sgad import CONSTANTS, WANTED, in_quarter
+from benchmarks.sgad_gradients import in_order
 from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.elastic.plain import Plain
 from jax_elastic.elastic.sgad.sgad import SGAD
+from jax_elastic.errors import UsageError
 from tests.warm import warmed
 
-CASES = [(name, scale) for name in EXPERIMENTS for scale in ("small", "full")]
-SEEDS, IMAGES, GATES = 3, 80, 5
+EXPERIMENTS = {**sgad.EXPERIMENTS, **sgad_gradients.EXPERIMENTS}
+CASES = [
+    (name, scale)
+    for name in EXPERIMENTS
+    for scale in ("small", "full")
+    if (name, scale) != ("sgad_differences", "full")
+]
+SEEDS, IMAGES, GATES = 3, 80, 14
 
 
 def made_up(place):
@@ -29,7 +40,7 @@ def made_up(place):
         "usage": usage,
         "macs": 1 + usage,
         "loss": draw.random(shape),
-        "opened": opened,
+        "kept": opened.mean(2),
         "expected": draw.uniform(0.2, 0.4, shape),
         "decided": draw.random(shape),
         "gradient": draw.random((SEEDS, 1, GATES + 1)),
@@ -134,6 +145,16 @@ def test_the_order_of_blocks_is_spearmans():
     np.testing.assert_allclose(found.mean(1), expected, rtol=1e-12)
 
 
+def test_of_a_perfect_order_nothing_is_left_open():
+    x = np.random.default_rng(0).random((SEEDS, GATES))
+
+    row = Claim("order", "correlation", in_order(x, 2 * x, np.zeros(GATES, int))).row()
+
+    assert row["ours"] == pytest.approx(1)
+    assert row["low"] == pytest.approx(1)
+    assert row["high"] == pytest.approx(1)
+
+
 def test_what_stages_differ_in_does_not_count_within_them():
     groups = np.array([0, 0, 0, 1, 1, 1])
     x, y = np.array([[1.0, 2, 3, 11, 12, 13]]), np.array([[3.0, 2, 1, 13, 12, 11]])
@@ -142,8 +163,30 @@ def test_what_stages_differ_in_does_not_count_within_them():
     assert in_order(x, y, groups).mean() == pytest.approx(-1)
 
 
-def test_blocks_that_no_image_keeps_have_no_order():
-    assert not in_order(np.arange(4.0)[None], np.zeros((1, 4)), np.zeros(4, int)).any()
+def test_where_a_seed_keeps_all_blocks_alike_no_number_is_given():
+    experiment, found = all_made_up("sgad_gradients")
+    found["mf"].values["kept"][1] = 1.0
+
+    rows = rows_of(experiment, found)
+
+    assert "mf: blocks kept have no order by some seed" in rows
+    assert "mf: blocks kept and gradients, rank correlation > 0" not in rows
+    assert rows["lf: blocks kept and gradients, rank correlation > 0"]["unit"] == "correlation"
+
+
+def test_a_wanted_share_counts_the_block_that_always_runs():
+    experiment, found = all_made_up("sgad_plans")
+    found[WANTED].values["usage"][:] = 10 / GATES
+
+    rows = rows_of(experiment, found)
+
+    assert rows[f"{WANTED}: blocks that run"]["ours"] == pytest.approx(11 / 15)
+    assert rows[f"{WANTED}: distance from it <= 0.05"]["verdict"] == "holds"
+
+
+def test_what_digits_need_is_asked_of_digits_alone():
+    with pytest.raises(UsageError, match="no scale 'full'"):
+        EXPERIMENTS["sgad_differences"]("full")
 
 
 DATA = DataConfig("digits", (8, 8, 3), mean=(0.5,) * 3, std=(0.5,) * 3)

@@ -7,20 +7,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from warm import BACKBONE, SMALL
 
 from benchmarks import gate_patterns
 from benchmarks.gate_patterns import PATTERNS, PLANS, Gated, independent, nested, shared
 from benchmarks.skipping import ENGINES, bar, main, quicker, rows
 from benchmarks.skipping_subject import DENSE, OWN, PLAN, TRAINED, Call, Subject, Work
+from jax_elastic.backbones.resnet import ResNet
 from jax_elastic.elastic.points import all_blocks
 from jax_elastic.elastic.sgad.sgad import SGAD
 from jax_elastic.elastic.urnet.random_drop import RandomDrop
+from jax_elastic.elastic.urnet.urnet import URNet
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.cost import CostModel
 from jax_elastic.subnet import FULL
 
 KEEPS = st.floats(0, 1)
+# All blocks are one stack, so each engine compiles one of them.
+STACK = ResNet((5,), width=4, classes=5)
 
 
 @given(keep=KEEPS, size=st.integers(1, 9), blocks=st.integers(1, 9), seed=st.integers(0, 9))
@@ -57,7 +60,7 @@ def shrink(monkeypatch, network):
 
 
 def test_every_engine_is_run_and_its_work_counted(monkeypatch):
-    shrink(monkeypatch, SMALL)
+    shrink(monkeypatch, URNet(STACK))
     subject = Subject("resnet110")
 
     groups = [subject.dense(4), *subject.groups(ENGINES, 4, ["independent"], [0.4])]
@@ -77,7 +80,7 @@ def test_every_engine_is_run_and_its_work_counted(monkeypatch):
 
 
 def test_a_plan_has_a_row_of_its_own_and_is_in_those_that_follow_it(monkeypatch, tmp_path):
-    network = SGAD(BACKBONE, guideline="none")
+    network = SGAD(STACK, guideline="none")
     shrink(monkeypatch, network)
     main(["--batch_sizes=4", "--keeps=1", "--engines=masked", "--rounds=3", "--patterns=shared",
           f"--json={tmp_path / 'rows.json'}"])  # fmt: skip
@@ -91,6 +94,7 @@ def test_a_plan_has_a_row_of_its_own_and_is_in_those_that_follow_it(monkeypatch,
     assert masked["mac_ratio"] == pytest.approx(1 + plan["mac_ratio"])
 
 
+@pytest.mark.slow
 def test_trained_gates_decide_for_themselves(monkeypatch):
     (group,) = Subject(TRAINED).groups(["bucketed"], 8, [OWN], [0.3, 0.9])
     low, high = (work.keep for work in group.values())
@@ -116,7 +120,7 @@ def test_ratios_are_to_the_quicker_dense_form_round_by_round():
 
 
 def test_a_single_image_has_one_pattern_and_no_capacity(monkeypatch):
-    shrink(monkeypatch, RandomDrop(BACKBONE))
+    shrink(monkeypatch, RandomDrop(STACK))
     engines = ["masked", "sequential", "capacity"]
     groups = list(Subject("resnet110").groups(engines, 1, list(PATTERNS), [0.2, 1.0]))
     assert [(call.engine, call.keep) for group in groups for call in group] == [
@@ -149,7 +153,7 @@ def test_on_an_accelerator_the_heavy_network_is_the_promise(monkeypatch):
 
 
 def test_the_command_writes_a_row_per_call(monkeypatch, tmp_path, capsys):
-    shrink(monkeypatch, RandomDrop(BACKBONE))
+    shrink(monkeypatch, RandomDrop(STACK))
     main(["--batch_sizes=1,4", "--keeps=0.4", "--engines=compacted", "--rounds=3",
           "--patterns=nested", f"--json={tmp_path / 'rows.json'}"])  # fmt: skip
 

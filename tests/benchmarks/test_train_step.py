@@ -27,7 +27,7 @@ def tiny(experiment):
 @pytest.mark.parametrize(
     "make,phase,steps,devices",
     [
-        (dispatches, "gates", 1, 1),
+        pytest.param(dispatches, "gates", 1, 1, marks=pytest.mark.slow),
         (dispatches, "joint", 2, 1),
         pytest.param(dispatches, "joint", 2, 2, marks=pytest.mark.slow),
         (on_a_ready_made_batch, "joint", 2, 2),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.arms import Found
+from benchmarks.arm import Found
 from benchmarks.corruption import noisy
 from benchmarks.urnet import EXPERIMENTS
 from jax_elastic.cli.flags import read_config

@@ -25,7 +25,7 @@ def test_training_leaves_config_metrics_and_a_checkpoint_that_load_returns(workd
     assert kinds == ["train", *["train", "validation"] * 3]
     assert json.loads((workdir / "config.json").read_text())["schema"] == 1
     assert experiment.network == network
-    assert variables["params"]["stage1"]["blocks"]["gate"]["logit"]["bias"].shape == (1, 1)
+    assert variables["params"]["stage1"]["blocks"]["gate"]["logit"]["bias"].shape == (3, 1)
 
 
 def test_the_best_checkpoint_is_evaluated_into_files_of_its_own(

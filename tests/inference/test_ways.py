@@ -81,8 +81,13 @@ LAWFUL = [
 ]
 
 
-def of_each_kind(name, *rest):
-    return name in KINDS
+# In float64 also a plan that follows the stem and leaves out the last block, and trained weights.
+IN_FLOAT64 = ("sgad-random", "urnet-trained")
+
+
+def of_each_kind(name, way, *rest):
+    """Each kind of gate the way that engines take by default, and one kind each way."""
+    return name in KINDS and (way == "compacted" or name == "urnet-random")
 
 
 @functools.cache
@@ -139,7 +144,13 @@ def assert_one_function(found, expected, dtype):
     np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize(("name", "way"), LAWFUL)
+@pytest.mark.parametrize(
+    ("name", "way"),
+    thorough(
+        LAWFUL,
+        lambda name, way: of_each_kind(name, way) or name in IN_FLOAT64,
+    ),
+)
 def test_it_computes_the_masked_forward_under_the_same_gates(name, way):
     with jax.enable_x64(True):
         case = make(name, "float64")
@@ -163,7 +174,7 @@ def test_in_bfloat16_it_differs_from_the_masked_forward_by_rounding_alone(way):
     ("name", "dtype"),
     thorough(
         list(itertools.product(CASES, TOLERANCES)),
-        lambda name, dtype: dtype == "float64" or name in KINDS,
+        lambda name, dtype: name in KINDS or (dtype == "float64" and name in IN_FLOAT64),
     ),
     indirect=["dtype"],
 )
@@ -192,7 +203,7 @@ def test_it_computes_the_masked_forward_where_rounding_turns_no_gate(name, dtype
             *((name, 1, "compacted") for name in CASES),
             *(("urnet-random", size, way) for size in (2, 5) for way in SKIPPING),
         ],
-        lambda name, size, way: name in KINDS and size != 2,
+        lambda name, size, way: name == "urnet-random" and size != 2,
     ),
 )
 def test_a_batch_of_any_size_is_computed_as_by_the_masked_forward(name, size, way):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from thorough import thorough
 from toy import Toy
 from warm import some_draws
 
@@ -68,8 +69,13 @@ def sliced(tmp_path_factory):
     return run_in_float64("sliced", tmp_path_factory.mktemp("sliced"))
 
 
+# One that is one program and one that is not; each alone is compared in test_sum_of_grads.py.
 @pytest.mark.parametrize(
-    "form,devices", [*((form, 1) for form in ONE_PROGRAM), ("host", 1), ("host", 8)]
+    "form,devices",
+    thorough(
+        [*((form, 1) for form in ONE_PROGRAM), ("host", 1), ("host", 8)],
+        lambda form, devices: form in ("scan_switch", "host") and devices == 1,
+    ),
 )
 def test_the_loop_trains_the_same_network_in_every_form_in_float64(sliced, tmp_path, form, devices):
     state, rows = run_in_float64(form, tmp_path, devices)
@@ -87,7 +93,12 @@ def test_the_loop_trains_the_same_network_in_every_form_in_float64(sliced, tmp_p
         ("host", Toy(), (PHASE, SECOND)),
         # The toy that test_loop.py interrupts goes by it, too.
         pytest.param("auto", Toy(), (PHASE, SECOND), marks=pytest.mark.slow),
-        ("staged", RESIZABLE, (dataclasses.replace(PHASE, objective="independent"),)),
+        pytest.param(
+            "staged",
+            RESIZABLE,
+            (dataclasses.replace(PHASE, objective="independent"),),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["host", "auto", "staged"],
 )
@@ -154,7 +165,7 @@ def test_every_point_gets_one_program_however_the_draws_change():
         assert shared._cache_size() == 1
 
 
-@pytest.mark.parametrize("form", ONE_PROGRAM)
+@pytest.mark.parametrize("form", thorough(ONE_PROGRAM, "scan_switch".__eq__))
 def test_all_combinations_of_points_share_one_program(form):
     ready = Ready(form)
     state = ready.begin()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from thorough import thorough
 from toy import Toy
 
 from jax_elastic.cli import run as run_command
@@ -67,7 +68,8 @@ def whole(tmp_path_factory):
     return run(toy(), workdir), workdir
 
 
-@pytest.mark.parametrize("step", [3, 5, 9])
+# Within the first phase, at its end, and within the second.
+@pytest.mark.parametrize("step", thorough([3, 5, 9], (5).__eq__))
 def test_a_run_that_is_stopped_and_goes_on_ends_with_the_same_bits_and_rows(whole, tmp_path, step):
     with pytest.raises(Stopped, match=f"stopped at step {step}") as stopped:
         run(toy(), tmp_path, at(step))

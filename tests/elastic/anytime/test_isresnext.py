@@ -123,8 +123,10 @@ def test_an_exit_is_the_same_alone_with_all_others_and_by_increments(in_float64,
 
 def test_the_mixing_that_is_counted_and_the_one_that_is_trained_are_one_function():
     with jax.enable_x64(True):
-        variables = warm.cast(WEIGHTS, "float64")
-        network = dataclasses.replace(SMALL, dtype="float64")
+        # Further stages differ in shapes alone.
+        backbone = dataclasses.replace(SMALL.backbone, stage_sizes=(2,))
+        network = dataclasses.replace(SMALL, backbone=backbone, dtype="float64")
+        variables = warm.cast(warm.random_weights(network), "float64")
         batch = warm.random_batch(4, dtype="float64", classes=SMALL.classes)
 
         def grads(network):
