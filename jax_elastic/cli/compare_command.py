@@ -233,7 +233,7 @@ def _draw(
         figures["ranged_against_fixed"] = plots_compare.draw_ranged_against_fixed(rows, title)
     if branches:
         figures["branch_norms"] = plots_anytime.draw_branch_norms(branches, f"{data}, weights")
-    for i, (stages, own) in enumerate(by_blocks(rows).items()):
-        name = f"blocks_beside_gradients{f'_{sum(map(len, stages))}' if i else ''}"
+    for number, own in enumerate(by_blocks(rows).values(), 1):
+        name = f"blocks_beside_gradients{f'_{number}' if number > 1 else ''}"
         figures[name] = draw_blocks_beside_gradients(own, title)
     return [save_figure(figure, folder / f"{name}.png") for name, figure in figures.items()]

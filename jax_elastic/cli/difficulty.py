@@ -12,7 +12,14 @@ from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import Dataset
 from jax_elastic.data.datasets import load as load_data
 from jax_elastic.errors import UsageError
-from jax_elastic.evaluation.difficulty import LEAST, Spent, columns_of, difficulty_row, spent
+from jax_elastic.evaluation.difficulty import (
+    LEAST,
+    OVER_IMAGES,
+    Spent,
+    columns_of,
+    difficulty_row,
+    spent,
+)
 from jax_elastic.evaluation.evaluate import Evaluation, Evaluator
 from jax_elastic.evaluation.plots_difficulty import draw_usage_against_difficulty
 from jax_elastic.evaluation.rows import write_json
@@ -79,8 +86,8 @@ def held_against(found: Evaluation, dataset: Dataset, workdir: str, batch_size: 
 def losses_of(workdir: Path, dataset: Dataset, batch_size: int) -> npt.NDArray[np.float64]:
     """Each image's cross-entropy under the newest checkpoint of a run; (n,).
 
-    Of several operating points it is that of the last in `Family.shown`, and of budgets the
-    largest.
+    Of a run that was recalibrated for one operating point it is that of this point, else of several
+    that of the last in `Family.shown`; and of budgets the largest.
 
     Args:
       workdir: of the run, which `check_same_images` has let pass.
@@ -121,4 +128,5 @@ def tell_use(pairs: Sequence[Spent], path: Path, workdir: str, step: int, title:
     of = Path(workdir).resolve().name if workdir else "the network itself"
     print(f"{path}: what images use, by quarters of the loss of {of}")
     print(format_table(rows, columns_of(rows)))
+    print(OVER_IMAGES)
     return draw_usage_against_difficulty(pairs, of, title)

@@ -45,6 +45,7 @@ Evaluates a trained network on the test split; writes WORKDIR/eval.json and WORK
 --bank_of, here or when it was recalibrated, eval-borrowed.json).
 Where images use more or less of a network, WORKDIR/difficulty.json tells how much the easiest and
 the hardest quarter of them use: by their loss, or by that of the network in --difficulty=WORKDIR.
+nFLOPs are the mean MACs as a share of those with every block open and nothing that decides.
 Of a network whose blocks have branches, WORKDIR/branches.json tells what each branch carries.
 Of a network with more than {MANY} operating points the cheapest and the fullest are evaluated, of
 one trained for a single point that point; or those of --subnet and --sample. Of a network in which

@@ -60,20 +60,36 @@ def _fault(own: tuple[int, ...] | None, expected: tuple[int | None, ...] | None)
     return f"has shape ({', '.join(map(str, own))}) and should have ({wanted})"
 
 
-def check_statistics(network: Family, variables: Variables, subnet: Subnet) -> None:
-    """Refuses an operating point whose BN statistics were never estimated (law 4).
+def check_statistics(network: Family, variables: Variables, *subnets: Subnet) -> None:
+    """Refuses operating points whose BN statistics were never estimated (law 4).
 
     Args:
       network: the family.
       variables: its arrays, concrete.
+      subnets: operating points of it.
+
+    Raises:
+      UsageError: the network does not have one of them, or a BN bank that it reads has count 0; or
+        see `check_variables`.
+    """
+    for subnet in subnets:
+        network.check(subnet)
+    check_variables(network, variables)
+    for subnet in subnets:
+        check_estimated(network, variables, subnet)
+
+
+def check_estimated(network: Family, variables: Variables, subnet: Subnet) -> None:
+    """Refuses an operating point whose BN statistics were never estimated, and asks nothing else.
+
+    Args:
+      network: the family.
+      variables: arrays that `check_variables` has let pass, concrete.
       subnet: an operating point of it.
 
     Raises:
-      UsageError: the network does not have `subnet`, or a BN bank that it reads has count 0; or
-        see `check_variables`.
+      UsageError: a BN bank that it reads has count 0.
     """
-    network.check(subnet)
-    check_variables(network, variables)
     name = unestimated(network, variables, subnet)
     if name is not None:
         budget = " --budget=0.6" if network.budgets else ""

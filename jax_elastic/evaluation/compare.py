@@ -49,10 +49,11 @@ def read_published(
 
     A row has `method`, `data` (the name of the set), `top1` in [0, 1], `source` (paper and table)
     and, where they are printed, `network`, `asked`, `blocks_mean`, `blocks_total`, `top5`,
-    `params`, and `flops` of 2 a MAC or `macs_printed`, MACs, which many papers call FLOPs. Where a
-    paper prints neither, or counts more than MACs, `macs` may be what our counter says of the same
-    network. What a figure needs beside is taken from these alone: `macs_mean`, half of `flops`,
-    else `macs_printed`, else `macs`.
+    `params`, `macs_share` (MACs as a share of the plain network's, nFLOPs), and `flops` of 2 a MAC
+    or `macs_printed`, MACs, which many papers call FLOPs. Where a paper prints neither, or counts
+    more than MACs, `macs` may be what our counter says of the same network. What a figure needs
+    beside is taken from these alone: `macs_mean`, half of `flops`, else `macs_printed`, else
+    `macs`.
 
     Args:
       path: the file.

@@ -151,27 +151,11 @@ class CostModel:
         """
         return self.most(subnet) - self.cost(subnet).gates
 
-    def stages(self, subnet: Subnet) -> tuple[int, ...]:
-        """How many gated blocks each stage has: those in a row that hand on arrays of one shape.
-
-        Raises:
-          UsageError: the network does not have the operating point.
-        """
-        places = [step.after for step in self._path(subnet) if step.segment.role == "gated"]
-        return tuple(len(list(stage)) for _, stage in itertools.groupby(places))
-
-    def gated(self, subnet: Subnet) -> tuple[str, ...]:
-        """The names of the gated segments, in their order.
-
-        Raises:
-          UsageError: the network does not have the operating point.
-        """
-        return tuple(s.segment.name for s in self._path(subnet) if s.segment.role == "gated")
-
     def blocks(self, subnet: Subnet) -> tuple[tuple[str, ...], ...]:
         """The names of the blocks of each stage: the gated ones, and what always runs among them.
 
-        That is, all from the first gated one on, but a last one that always runs: the head.
+        That is, all from the first gated one on, but a last one that always runs: the head. A stage
+        is those in a row that hand on arrays of one shape.
 
         Raises:
           UsageError: the network does not have the operating point.

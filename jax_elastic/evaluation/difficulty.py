@@ -14,6 +14,9 @@ from jax_elastic.evaluation.ranks import rank_correlation
 from jax_elastic.evaluation.tables import Column, format_count
 
 QUARTERS = ("easiest", "second", "third", "hardest")
+OVER_IMAGES = (
+    "intervals are over the images, of this one network; networks of other seeds can differ by more"
+)
 LEAST = 8  # images: two in each quarter, so that there is an interval
 
 
@@ -68,7 +71,8 @@ def difficulty_row(pair: Spent) -> Row:
       `subnet, asked, n, unit`; per quarter, the easiest images first, `loss_from` (the least loss
       in it), `used_mean` and `used_ci95` (Student's t over its images); `hardest_less_easiest` and
       its `_ci95` (Welch's t over the images of both); `spearman`, the rank correlation of loss and
-      use, and `spearman_ci95`, both None where all images use the same; see `rank_correlation`.
+      use, and `spearman_ci95`, both None where all images use the same; see `rank_correlation`. All
+      intervals are over the images, see `OVER_IMAGES`.
 
     Raises:
       UsageError: fewer images.

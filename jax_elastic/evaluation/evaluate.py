@@ -63,7 +63,6 @@ class Evaluation:
       opened: per row float (n, N), which blocks each image opened, or in which share of the
         draws; None without gates, and where they only run what was chosen.
       macs: per row float (n,), what each image cost, on average over the draws.
-      stages: per row, how many gated blocks each stage has, see `CostModel.stages`.
       choice: per row int (draws, n), what each image chose; None where nothing is chosen.
       answer: per row int (draws, n), the class of the row's label level that each image was taken
         for.
@@ -75,7 +74,6 @@ class Evaluation:
     top1: list[Floats]
     opened: list[Floats | None]
     macs: list[Floats]
-    stages: list[tuple[int, ...]]
     choice: list[npt.NDArray[np.int32] | None]
     answer: list[npt.NDArray[np.int32]]
     loss: list[Floats]
@@ -149,9 +147,8 @@ class Evaluator:
           UsageError: an operating point reads BN statistics that were never estimated, or the
             logits are not finite.
         """
-        for subnet in self._subnets:
-            check_statistics(self._network, variables, subnet)
-        found = Evaluation([], [], [], [], [], [], [], [])
+        check_statistics(self._network, variables, *self._subnets)
+        found = Evaluation([], [], [], [], [], [], [])
         for budget, subnets in self._asked:
             groups = zip(subnets, self._run(variables, budget, subnets), strict=True)
             for subnet, images in groups:
@@ -164,7 +161,6 @@ class Evaluator:
                     found.top1.append(_mean_draw(images.top1[..., level]))
                     found.opened.append(None if opened is None else _mean_draw(opened))
                     found.macs.append(_mean_draw(macs))
-                    found.stages.append(self._costs.stages(subnet))
                     found.choice.append(choice)
                     found.answer.append(images.answer[..., level])
                     found.loss.append(_mean_draw(images.loss[..., level]))
@@ -236,8 +232,8 @@ class Evaluator:
         used = usage(flat, budget)
         if opened is None:
             used["achieved"] = own_budget(subnet)  # of a fixed set it is known
-        names, stages = self._costs.gated(subnet), self._costs.blocks(subnet)
-        return {**row, **used, **usage_of_blocks(flat, names, stages)}
+        gated = [s.name for s in self._network.segments(subnet) if s.role == "gated"]
+        return {**row, **used, **usage_of_blocks(flat, gated, self._costs.blocks(subnet))}
 
     def _shares(self, subnet: Subnet, macs: float) -> Row:
         """Mean MACs beside those of the network that decides nothing."""

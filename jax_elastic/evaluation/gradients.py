@@ -14,6 +14,11 @@ from jax_elastic.evaluation.ranks import rank_correlation
 from jax_elastic.evaluation.rows import Row, name_point
 from jax_elastic.training.magnitudes import GRADIENT
 
+OVER_BLOCKS = (
+    "intervals of rank correlations are over the blocks of one network; "
+    "networks of other seeds can differ by more"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Gradients:
@@ -88,10 +93,7 @@ def beside_gradients(row: Row, gradients: Gradients) -> dict[str, Any] | None:
     if any(name not in gradients.means for name in blocks):
         return None
     means = {name: gradients.means[name] for name in blocks}
-    rises = [
-        [after for before, after in pairwise(stage) if means[after] >= means[before]]
-        for stage in stages
-    ]
+    rises = [name for name, fell in falls(means, stages).items() if not fell]
     shares: dict[str, float] = row["blocks_open"]
     pairs = [means[name] for name in shares], list(shares.values())
     stage_of = {name: i for i, stage in enumerate(stages) for name in stage}
@@ -102,14 +104,28 @@ def beside_gradients(row: Row, gradients: Gradients) -> dict[str, Any] | None:
         "steps": gradients.steps,
         "gradient": means,
         "stages": len(stages),
-        "falling": sum(not of_stage for of_stage in rises),
-        "rises": [name for of_stage in rises for name in of_stage],
+        "falling": sum(set(stage).isdisjoint(rises) for stage in stages),
+        "rises": rises,
         "blocks": len(shares),
         "rank_correlation": over and over.value,
         "rank_correlation_ci95": over and (over.low, over.high),
         "rank_correlation_within": within and within.value,
         "rank_correlation_within_ci95": within and (within.low, within.high),
     }
+
+
+def falls(means: Mapping[str, float], stages: Sequence[Sequence[str]]) -> dict[str, bool]:
+    """Whether each block's gradients are smaller than those of the one before it in its stage.
+
+    Args:
+      means: block -> mean |dL/dW|.
+      stages: names of the blocks of each stage, see `CostModel.blocks`.
+
+    Returns:
+      By name, in their order, of every block but the first of each stage.
+    """
+    pairs = [pair for stage in stages for pair in pairwise(stage)]
+    return {after: means[after] < means[before] for before, after in pairs}
 
 
 def with_gradients(rows: Sequence[Row], gradients: Sequence[Gradients]) -> list[dict[str, Any]]:
@@ -135,16 +151,18 @@ def describe_gradients(rows: Sequence[Row], gradients: Sequence[Gradients]) -> l
     """
     gated = [row for row in rows if row.get("blocks_total")]
     lines = []
+    ordered = False
     for own in gradients:
         beside = [(row, one) for row in gated for one in row["gradients"] if one["run"] == own.run]
         if own.steps < own.of:
             lines.append(f"gradients of {own.run}: of {own.steps} of its {own.of} steps alone")
         lines += dict.fromkeys(_fall(one) for _, one in beside)
         lines += [_correlation(row, one) for row, one in beside]
+        ordered |= any(one["rank_correlation"] is not None for _, one in beside)
         there = [row for row, _ in beside]
         apart = dict.fromkeys(_apart(row) for row in gated if row not in there)
         lines += [f"gradients of {own.run}: not beside {told}" for told in apart]
-    return lines
+    return [*lines, OVER_BLOCKS] if ordered else lines
 
 
 def _apart(row: Row) -> str:

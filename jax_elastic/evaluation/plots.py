@@ -115,10 +115,11 @@ def draw_block_usage_map(
     """Which blocks open at which budget, as a heat map.
 
     Args:
-      usage: (S, N), share of the images in [0, 1] that open block n at budget s.
+      usage: (S, N), share of the images in [0, 1] that open block n at budget s; white where it is
+        NaN, of a block that always runs.
       budgets: (S,), asked shares; drawn from the bottom in this order.
       title: stands above the axes.
-      stages: gated blocks per stage, summing to N; draws and names the boundaries.
+      stages: blocks per stage, summing to N; draws and names the boundaries.
 
     References:
       URNet, figure 4.

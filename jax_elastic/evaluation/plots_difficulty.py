@@ -25,6 +25,7 @@ from jax_elastic.evaluation.tables import count_unit
 MIDDLES = np.array([12.5, 37.5, 62.5, 87.5])
 DODGE = 8.0  # percentiles: how far apart the points of one quarter stand, all together
 LEAST_SPAN = 0.1  # of the mean MACs: what the upper axis spans at least; of blocks it is one block
+OPAQUE = 500  # images: of more, dots lie on each other and let through what is below
 WINDOW = 0.1  # of the images: what the moving mean is over
 
 
@@ -60,8 +61,9 @@ def draw_usage_against_difficulty(pairs: Sequence[Spent], of: str, title: str) -
     for axes in panels:
         axes.set_xticks([0, 25, 50, 75, 100])
     finish(figure, panels, series)
-    _keep_small_small(
-        panels[0], 1.0 if pairs[0].unit == "blocks" else LEAST_SPAN * widest.used.mean() / size
+    # What hardly differs should not fill the panel.
+    _widen_to(
+        1.0 if pairs[0].unit == "blocks" else LEAST_SPAN * widest.used.mean() / size, panels[0]
     )
     panels[1].yaxis.set_major_locator(MaxNLocator(integer=pairs[0].unit == "blocks"))
     handles = [
@@ -90,8 +92,8 @@ def _unit(pairs: Sequence[Spent]) -> tuple[float, str]:
     return size, f"MACs{name and f', {name}'}"
 
 
-def _keep_small_small(axes: Axes, least: float) -> None:
-    """Widens a y axis to `least`: what hardly differs should not fill the panel."""
+def _widen_to(least: float, axes: Axes) -> None:
+    """Widens a y axis that spans less than `least`."""
     low, high = axes.get_ylim()
     more = max(0.0, least - (high - low)) / 2
     axes.set_ylim(low - more, high + more)
@@ -112,10 +114,15 @@ def _draw_images(axes: Axes, pair: Spent, size: float) -> None:
     used, count = pair.used[order] / size, len(order)
     x = 100 * (np.arange(count) + 0.5) / count
     jitter = np.random.default_rng(0).uniform(-0.3, 0.3, count) if pair.unit == "blocks" else 0
-    dots: dict[str, Any] = {"markersize": 3, "alpha": min(1.0, 300 / count), "markeredgewidth": 0}
+    dots: dict[str, Any] = {"markersize": 3, "alpha": _alpha(count), "markeredgewidth": 0}
     axes.plot(x, used + jitter, ".", color=GREY, **dots)
     near = max(1, round(WINDOW * count))
     axes.plot(_moving(x, near), _moving(used, near), color=VERMILLION, linewidth=1.6)
+
+
+def _alpha(count: int) -> float:
+    """How opaque dots are: fully up to `OPAQUE` images; of four times as many half as much."""
+    return float(min(1.0, (OPAQUE / count) ** 0.5))
 
 
 def _moving(values: Floats, near: int) -> Floats:

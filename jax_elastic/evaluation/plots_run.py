@@ -91,13 +91,22 @@ def _without_budget(
     found: Evaluation, opened: Floats, dataset: Dataset, title: str, of_usage: str
 ) -> dict[str, Found]:
     count = opened.shape[1]
+    shares, stages = _by_block(found.rows[0])
     figures: dict[str, Found] = {
-        "kept_ratio": plots_usage.draw_kept_ratio(opened.mean(0), of_usage, found.stages[0]),
+        "kept_ratio": plots_usage.draw_kept_ratio(shares, of_usage, stages),
         "per_image_usage": plots_usage.draw_image_usage(opened.sum(1), of_usage, count),
     }
     if "draws" not in found.rows[0]:
         figures["class_extremes"] = _class_extremes(opened, found.top1[0], None, dataset, title)
     return figures
+
+
+def _by_block(row: Row) -> tuple[list[float], tuple[int, ...]]:
+    """The share of the images that open each block, NaN of one that always runs, and the stages."""
+    stages: list[list[str]] = row["blocks_stages"]
+    opened: dict[str, float] = row["blocks_open"]
+    shares = [opened.get(name, float("nan")) for stage in stages for name in stage]
+    return shares, tuple(map(len, stages))
 
 
 def _of_combinations(rows: Sequence[Row], title: str, size: int | None) -> dict[str, Found]:
@@ -137,11 +146,11 @@ def _of_choices(
 def _of_usage(
     found: Evaluation, opened: Sequence[Floats], budgets: Sequence[float], title: str
 ) -> dict[str, Found]:
-    of_blocks = [of_row.mean(0) for of_row in opened]
+    of_blocks, stages = zip(*map(_by_block, found.rows), strict=True)
     of_images = [of_row.mean(1) for of_row in opened]
     return {
         "budget_against_usage": plots.draw_budget_against_usage(found.rows, title),
-        "block_usage_map": plots.draw_block_usage_map(of_blocks, budgets, title, found.stages[0]),
+        "block_usage_map": plots.draw_block_usage_map(of_blocks, budgets, title, stages[0]),
         "per_image_usage": plots.draw_per_image_usage(
             of_images, budgets, title, opened[0].shape[1]
         ),

@@ -22,9 +22,9 @@ def draw_kept_ratio(usage: ArrayLike, title: str, stages: tuple[int, ...] | None
     Where hardly any image opens a block, its share is written; where none does, it is marked.
 
     Args:
-      usage: (N,), share of the images in [0, 1] that open block n.
+      usage: (N,), share of the images in [0, 1] that open block n; NaN of one that always runs.
       title: stands above the axes.
-      stages: gated blocks per stage, summing to N; draws and names the boundaries.
+      stages: blocks per stage, summing to N; draws and names the boundaries.
 
     References:
       SGAD, figure 4.
@@ -35,10 +35,13 @@ def draw_kept_ratio(usage: ArrayLike, title: str, stages: tuple[int, ...] | None
     if stages is not None and sum(stages) != len(shares):
         raise ValueError(f"stages {stages} hold {sum(stages)} blocks; usage has {len(shares)}")
     figure, axes = new_figure(3.4, title)
-    blocks, mean = np.arange(1, len(shares) + 1), shares.mean()
-    axes.bar(blocks, shares, 0.8, color=BLUE)
-    told = f"mean, {shares.sum():.2f} of {len(shares)} blocks an image"
-    axes.axhline(mean, color=GREY, linewidth=1, linestyle="--", label=told)
+    blocks, always = np.arange(1, len(shares) + 1), np.isnan(shares)
+    axes.bar(blocks[~always], shares[~always], 0.8, color=BLUE)
+    if always.any():
+        axes.bar(blocks[always], 1, 0.8, color="0.9", label="always runs")
+    gated = shares[~always]
+    told = f"mean, {gated.sum():.2f} of {len(gated)} blocks an image"
+    axes.axhline(gated.mean(), color=GREY, linewidth=1, linestyle="--", label=told)
     never = blocks[shares == 0]
     if len(never):
         axes.plot(never, 0 * never + 0.025, "x", color=VERMILLION, label="opened by no image")

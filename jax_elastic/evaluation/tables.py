@@ -17,9 +17,11 @@ def count_unit(n: float) -> tuple[float, str]:
 
 
 def format_count(n: float) -> str:
-    """A count such as MACs with three or four digits and a unit: 68,862,592 -> ``68.9 M``."""
+    """A count such as MACs with three or four digits and a unit: 2,012,345 -> ``2.01 M``."""
     size, name = count_unit(n)
-    return f"{n / size:.1f} {name}" if name else f"{n:.0f}"
+    # 9.995 would print as 10.00.
+    decimals = 2 if abs(n) < 9.995 * size else 1
+    return f"{n / size:.{decimals}f} {name}" if name else f"{n:.0f}"
 
 
 def format_share(share: float) -> str:
@@ -84,14 +86,16 @@ BUDGET_COLUMNS = (
     Column("blocks_p99", "p99", format_number),
     Column("macs_mean", "MACs", format_count),
     Column("macs_std", "MACs std", format_count, idle=0.0),
-    Column("macs_share", "of all", format_share),
-    Column("macs_share_without_gates", "less gates", format_share),
+    Column("macs_share", "nFLOPs", format_share),
     Column("macs_chosen_mean", "of chosen", format_count),
     Column("choices", "choices", format_percentages),
     Column("gate_mean", "gate mean", "{:.3f}".format),
     Column("gate_std", "std", "{:.3f}".format),
 )
 """What `eval` shows: an interval is over images, that of draws over random draws of the gates."""
+
+SEEN_FROM = 0.001
+"""A share of MACs that shows in the column of nFLOPs, which has steps of a tenth of a percent."""
 
 
 def describe_choices(rows: Sequence[Row], candidates: Sequence[object]) -> list[str]:
@@ -111,17 +115,26 @@ def describe_choices(rows: Sequence[Row], candidates: Sequence[object]) -> list[
 
 
 def describe_shares(rows: Sequence[Row]) -> list[str]:
-    """What stands below a table whose images open blocks; nothing where they do not.
+    """What stands below a table whose nFLOPs have a part in them that decides; nothing else.
 
     Args:
       rows: of the table.
     """
-    if all(row.get("macs_share") is None for row in rows):
-        return []
-    return [
-        "of all: mean MACs as a share of those with every block open and nothing that decides",
-        "less gates: the same without what decides",
+    both = [
+        (row["macs_share"], row["macs_share_without_gates"])
+        for row in rows
+        if row.get("macs_share") is not None
     ]
+    if all(share - without < SEEN_FROM for share, without in both):
+        return []
+    whole, rest = (_format_range(shares) for shares in zip(*both, strict=True))
+    return [f"nFLOPs: {whole} with what decides, {rest} without"]
+
+
+def _format_range(shares: Sequence[float]) -> str:
+    """``20.1 % to 92.8 %``, or the one share that all are."""
+    ends = dict.fromkeys(map(format_share, (min(shares), max(shares))))
+    return " to ".join(ends)
 
 
 def format_table(rows: Sequence[Row], columns: Sequence[Column] | None = None) -> str:

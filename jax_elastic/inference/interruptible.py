@@ -77,8 +77,7 @@ class Interruptible:
         self._network, self._variables, self._clock = network, variables, clock
         added = list(_additions(network))
         self.subnets = tuple(subnet for subnet, _ in added)
-        for subnet in self.subnets:
-            check_statistics(network, variables, subnet)
+        check_statistics(network, variables, *self.subnets)
         self._increments = [
             _Increment(segments, variables, subnet == self.subnets[-1])
             for subnet, segments in added

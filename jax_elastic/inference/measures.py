@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import Dataset
-from jax_elastic.elastic.doors import check_statistics, check_variables
+from jax_elastic.elastic.doors import check_estimated, check_variables
 from jax_elastic.elastic.family import Family, Variables
 from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.by_segments import predictor
@@ -142,9 +142,10 @@ class Measures:
         """Operating points that are run with the same variables, with these."""
         how = self._recalibration
         if how is None:
-            for subnet in dict.fromkeys(subnet for subnet, _ in points):
-                self._check(subnet)
-            return [(tuple(points), self._variables)] if points else []
+            if not points:
+                return []
+            self._check(tuple(dict.fromkeys(subnet for subnet, _ in points)))
+            return [(tuple(points), self._variables)]
         return [
             (
                 (point,),
@@ -161,11 +162,13 @@ class Measures:
             for point in points
         ]
 
-    def _check(self, subnet: Subnet) -> None:
-        self._network.check(subnet)
+    def _check(self, subnets: Sequence[Subnet]) -> None:
+        for subnet in subnets:
+            self._network.check(subnet)
         check_variables(self._network, self._variables)
         try:
-            check_statistics(self._network, self._variables, subnet)
+            for subnet in subnets:
+                check_estimated(self._network, self._variables, subnet)
         except UsageError as error:
             raise UsageError(
                 error.what,

@@ -95,12 +95,12 @@ def none_fits(nearest: Row, limits: Limits, alike: Sequence[str] = ()) -> UsageE
 
 
 def describe_limits(limits: Limits) -> str:
-    """Limits in words: ``2.8 G MACs and 5 ms``."""
+    """Limits in words: ``2.80 G MACs and 5 ms``."""
     return " and ".join(format_cost(n, limits[n]) for n in LIMITED if n in limits)
 
 
 def format_cost(name: str, value: float) -> str:
-    """A cost with its unit, e.g. ``2.8 G MACs``.
+    """A cost with its unit, e.g. ``2.80 G MACs``.
 
     Args:
       name: in `LIMITED`.

@@ -155,7 +155,7 @@ def test_macs_prints_what_each_block_costs(capsys: pytest.CaptureFixture[str]) -
     assert "\nof gates: of what decides for each image what runs; " in printed
     assert "executed" not in printed  # which here is the same
     assert "68,885,888" in printed  # 68,862,592 and the gates' 23,296
-    assert "6: 3.5 M" in printed and "15: 4.7 M" in printed
+    assert "6: 3.54 M" in printed and "15: 4.72 M" in printed
 
 
 @pytest.mark.parametrize(

@@ -246,6 +246,7 @@ def test_blocks_stand_beside_the_gradients_of_another_run(
     lines = capsys.readouterr().out.splitlines()
     assert lines[3] == "gradients of base: fall from block to block in 3 of 3 stages"
     assert lines[4].startswith("gated, full at budget 0.6, beside gradients of base: rank")
+    assert lines[5].startswith("intervals of rank correlations are over the blocks of one network")
     assert str(beside) in lines and beside.exists()
 
     assert compare(runs, "gated,base", "--json=-") == 0
@@ -253,6 +254,24 @@ def test_blocks_stand_beside_the_gradients_of_another_run(
     (one,) = found[0]["gradients"]
     assert (one["run"], one["blocks"], one["rank_correlation"]) == ("base", 4, pytest.approx(1))
     assert found[1]["gradients"] == []
+
+
+def test_networks_of_other_stages_and_as_many_blocks_have_a_picture_each(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_gradients(runs / "base")
+    names = [f"block{n}" for n in range(1, 6)]
+    shares = dict(zip(names, (1, 0.8, 0.7, 0.2), strict=False))
+    for i, ends in enumerate(((2, 4), (1, 3), (3, 4))):
+        stages = [names[: ends[0]], names[ends[0] : ends[1]], names[ends[1] :]]
+        own = row(None, blocks_open=shares, blocks_stages=stages, blocks_total=4, macs_mean=1e6)
+        write_json(runs / f"gated{i}" / "eval.json", "eval", [own])
+
+    assert compare(runs, "gated0,gated1,gated2,base") == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.endswith(".png")]
+    paths = [runs / "out" / f"blocks_beside_gradients{name}.png" for name in ("", "_2", "_3")]
+    assert [line for line in told if "gradients" in line] == list(map(str, paths))
+    assert len({path.read_bytes() for path in paths}) == 3
 
 
 def test_without_measured_gradients_nothing_is_said_of_them(

@@ -33,7 +33,7 @@ def evaluation(images: int, gated: bool) -> Evaluation:
     row = {"subnet": "full", "asked": None, "n": images}
     one, opened = np.ones(images), np.ones((images, 3)) if gated else None
     answer = np.ones((1, images), np.int32)
-    return Evaluation([row], [one], [opened], [one], [()], [None], [answer], [one])
+    return Evaluation([row], [one], [opened], [one], [None], [answer], [one])
 
 
 def test_eval_tells_use_by_the_quarters_of_another_runs_loss(
@@ -47,7 +47,9 @@ def test_eval_tells_use_by_the_quarters_of_another_runs_loss(
     assert (document["kind"], row["difficulty"], row["asked"]) == ("difficulty", str(workdir), 0.6)
     assert (row["unit"], len(row["used_mean"])) == ("blocks", 4)
     assert (workdir / "plots" / "usage_against_difficulty.png").exists()
-    assert f"what images use, by quarters of the loss of {workdir.name}" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"what images use, by quarters of the loss of {workdir.name}" in told
+    assert "\nintervals are over the images, of this one network" in told
 
 
 def test_a_measure_of_difficulty_of_which_nothing_would_be_told_is_refused(

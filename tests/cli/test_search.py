@@ -90,7 +90,7 @@ def test_a_limit_is_kept_and_a_finished_table_is_not_measured_again(resizable, t
     told = capsys.readouterr().out.splitlines()
     fitting = [row for row in rows if row["macs"] <= most]
     best = max(fitting, key=lambda row: (row["top1"], -row["macs"]))
-    assert told[-3].startswith(f"best within {most / 1e3:.1f} K MACs and 1.0 G parameters: ")
+    assert told[-3].startswith(f"best within {most / 1e3:.1f} K MACs and 1.00 G parameters: ")
     assert f": {best['subnet']}, top-1 " in told[-3]
     assert table.read_bytes() == before and "of 4 operating points" not in told[0]
     assert table.with_suffix(".png").exists()
@@ -135,7 +135,7 @@ def test_the_answer_is_one_of_the_points_that_are_named(resizable, table, capsys
 
     title, _, _, line, _, told, *_ = capsys.readouterr().out.splitlines()
     assert title.endswith(f": 1 operating point, as named; 4 in {table}")
-    assert line.startswith(worst) and told.startswith(f"best within 1.0 G MACs: {worst}, top-1 ")
+    assert line.startswith(worst) and told.startswith(f"best within 1.00 G MACs: {worst}, top-1 ")
     assert rows_of(table.read_text()) == rows
 
 
@@ -226,8 +226,9 @@ def answer(**changes):
 
 def test_an_answer_tells_all_that_is_known_of_it():
     assert describe_answer(answer(), {"macs": 2.8e9}) == (
-        "best within 2.8 G MACs: full at budget 0.6, top-1 97.2 % [93.0, 99.0] of 143 validation "
-        "images, 2.7 G MACs, 12.3 K parameters, 3.21 ms for batches of 8, 58.0 % of the blocks open"
+        "best within 2.80 G MACs: full at budget 0.6, top-1 97.2 % [93.0, 99.0] of 143 "
+        "validation images, 2.70 G MACs, 12.3 K parameters, 3.21 ms for batches of 8, 58.0 % of "
+        "the blocks open"
     )
 
 

@@ -14,6 +14,7 @@ from warm import BACKBONE, SMALL, shapes_of, warmed
 
 from jax_elastic.data.data_config import DataConfig
 from jax_elastic.data.datasets import Dataset
+from jax_elastic.elastic import doors
 from jax_elastic.elastic.doors import (
     check_budget,
     check_channels,
@@ -113,6 +114,21 @@ def test_a_segment_that_reads_a_whole_stack_needs_statistics_in_all_of_it(counts
 def test_an_operating_point_the_network_does_not_have_is_refused_first():
     with pytest.raises(UsageError, match="width:3 does not fit"):
         check_statistics(SMALL, variables_with_counts(0), Subnet("width", (3,)))
+
+
+def test_of_several_points_each_is_asked_about_and_the_arrays_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(doors, "check_variables", lambda *given: asked.append(given))
+    low, high = (Subnet("width", (n,)) for n in (1, 2))
+    network = types.SimpleNamespace(
+        budgets=(),
+        check=lambda s: None,
+        segments=lambda s: (Segment(str(s), None, lambda variables: variables["stats"][str(s)]),),
+    )
+    counts = {str(low): {"count": np.array(2)}, str(high): {"count": np.array(0)}}
+    with pytest.raises(UsageError, match=r"never estimated \(segment width:2\)"):
+        check_statistics(network, {"params": {}, "stats": counts}, low, high)
+    assert len(asked) == 1
 
 
 def edited(tree, path, leaf=None):

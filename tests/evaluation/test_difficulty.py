@@ -101,7 +101,6 @@ def evaluation(opened=None, choice=None, levels=1):
         one,
         [opened] * levels,
         [MACS] * levels,
-        [()] * levels,
         choice=[choice] * levels,
         answer=[np.ones((1, 9), np.int32)] * levels,
         loss=[np.arange(9.0) + 10 * d for d in range(levels)],
@@ -168,6 +167,14 @@ def test_what_hardly_differs_does_not_fill_the_panel():
     figure = draw_usage_against_difficulty([pair(7 + 0.001 * USED)], "plain", "toy")
     low, high = figure.axes[0].get_ylim()
     assert high - low >= 1
+
+
+@pytest.mark.parametrize(("images", "alpha"), [(40, 1), (2000, 0.5)])
+def test_dots_of_many_images_let_through_what_is_below_and_are_still_seen(images, alpha):
+    loss = np.arange(float(images))
+    figure = draw_usage_against_difficulty([pair(loss % 5, loss=loss)], "plain", "toy")
+    dots = next(line for line in figure.axes[1].lines if line.get_marker() == ".")
+    assert dots.get_alpha() == alpha
 
 
 def test_macs_are_drawn_in_their_unit():

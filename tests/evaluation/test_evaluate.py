@@ -531,7 +531,7 @@ def test_the_finest_level_of_an_evaluation_keeps_what_belongs_to_its_rows():
         ("depth:2", 0),
     ]
     assert [top1.tolist() for top1 in finest.top1] == [[1, 0, 0]] * 2
-    assert len(finest.macs) == len(finest.opened) == len(finest.stages) == 2
+    assert len(finest.macs) == len(finest.opened) == 2
 
 
 def test_rows_of_a_network_of_one_level_do_not_speak_of_levels():

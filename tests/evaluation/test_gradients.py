@@ -7,6 +7,7 @@ from jax_elastic.errors import UsageError
 from jax_elastic.evaluation.gradients import (
     beside_gradients,
     describe_gradients,
+    falls,
     has_gradients,
     read_gradients,
     with_gradients,
@@ -69,6 +70,12 @@ def test_blocks_are_correlated_by_name_over_the_gated_ones():
     assert found["gradient"] == {name: MEANS[name] for name in SEGMENTS[1:-1]}
 
 
+def test_each_block_but_the_first_of_a_stage_falls_or_does_not():
+    expected = {"block2": True, "block3": True, "block5": True, "block6": False}
+    assert falls(MEANS, STAGES) == expected
+    assert falls(dict.fromkeys(MEANS, 1.0), STAGES) == dict.fromkeys(expected, False)
+
+
 def test_a_stage_falls_where_each_block_has_less_than_the_one_before():
     found = beside_gradients(gated(), PLAIN)
     assert (found["stages"], found["falling"], found["rises"]) == (2, 1, ["block6"])
@@ -127,7 +134,15 @@ def test_every_run_with_gradients_is_described_beside_every_run_with_gates():
         "gradients of deeper: not beside dropping, whose blocks are others",
         "gradients of deeper: not beside same, whose blocks are others",
         "gradients of deeper: not beside old, of whose blocks nothing was told; evaluate it again",
+        "intervals of rank correlations are over the blocks of one network; "
+        "networks of other seeds can differ by more",
     ]
+
+
+def test_where_blocks_have_no_order_nothing_is_said_of_intervals():
+    same = gated(blocks_open=dict.fromkeys(SEGMENTS[1:6], 1.0))
+    lines = describe_gradients(with_gradients([same], [PLAIN]), [PLAIN])
+    assert not any("intervals" in line for line in lines)
 
 
 def drawn(rows):

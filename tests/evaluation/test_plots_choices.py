@@ -45,7 +45,7 @@ def dataset():
 def evaluation(keep=slice(None)):
     choice = [None, None, CHOICE[None] // 2, CHOICE[None]]
     answer = [dataset().labels[None, :, 0]] * 4
-    of_rows = ([np.ones(6)] * 4, [None] * 4, MACS, [()] * 4, choice, answer, [np.ones(6)] * 4)
+    of_rows = ([np.ones(6)] * 4, [None] * 4, MACS, choice, answer, [np.ones(6)] * 4)
     return Evaluation(ROWS[keep], *(part[keep] for part in of_rows))
 
 

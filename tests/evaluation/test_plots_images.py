@@ -39,9 +39,11 @@ def evaluation(budgets, top1, **changes):
     row = {"subnet": "full", "n": 6, "top1": 0.5, "top1_ci95": (0.4, 0.6)}
     row |= {"macs_mean": 1e6, "macs_std": 1e5}
     used = {"achieved": 0.5, "achieved_std": 0.1, "achieved_p99": 0.9}
+    used |= {"blocks_open": {"block1": 5 / 6, "block2": 2 / 3}}
+    used |= {"blocks_stages": [["block1", "block2"], ["block3"]]}
     rows = [{**row, **used, "asked": budget, **changes} for budget in budgets]
     hits = [np.array(row, float) for row in top1]
-    of_rows = [opened() for _ in rows], [np.ones(6) for _ in rows], [(2, 1) for _ in rows]
+    of_rows = [opened() for _ in rows], [np.ones(6) for _ in rows]
     return Evaluation(
         rows,
         hits,
@@ -161,7 +163,7 @@ def test_a_run_with_gates_and_no_budget_has_its_usage_and_no_budgets_figures():
     figures = draw_run(found, dataset(), "toy")
     names = ["accuracy_against_macs", "kept_ratio", "per_image_usage", "class_extremes"]
     assert list(figures) == names
-    assert {"stage 1", "stage 2"} <= texts(figures["kept_ratio"])
+    assert {"stage 1", "stage 2", "always runs"} <= texts(figures["kept_ratio"])
     assert not any("S = " in text for name in names for text in texts(figures[name]))
 
 

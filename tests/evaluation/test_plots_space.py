@@ -157,7 +157,7 @@ def test_what_choices_are_worth_takes_two_points_of_each(rows, told):
 
 def evaluation(rows):
     one, none = [np.ones(1)] * len(rows), [None] * len(rows)
-    return Evaluation(rows, one, none, one, [()] * len(rows), none, none, one)
+    return Evaluation(rows, one, none, one, none, none, one)
 
 
 @pytest.mark.parametrize("rows", [GRID, ENDS], ids=["grid", "ends"])

@@ -28,6 +28,14 @@ def test_each_block_has_a_bar_and_those_that_nobody_opens_a_mark():
     assert "mean, 2.00 of 6 blocks an image" in texts(figure)
 
 
+def test_a_block_that_always_runs_has_its_place_and_no_part_in_the_mean():
+    figure = draw_kept_ratio([*USAGE, np.nan], "toy", (2, 5))
+    gated, always = figure.axes[0].containers
+    assert [bar.get_height() for bar in gated] == USAGE.tolist()
+    assert [bar.get_center()[0] for bar in always] == [7]
+    assert {"always runs", "mean, 2.00 of 6 blocks an image"} <= texts(figure)
+
+
 def test_where_every_block_is_used_none_is_marked():
     assert "opened by no image" not in texts(draw_kept_ratio(USAGE[:2], "toy"))
 

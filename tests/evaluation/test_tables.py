@@ -48,7 +48,7 @@ def test_a_budget_table_reads_as_expected():
             ),
             (
                 "full     60.0 %    59.3 %  0.7 %      yes   97.2 %   [96.1, 98.0]",
-                "    32.0  4.7  43.0   68.9 M     1.2 M",
+                "    32.0  4.7  43.0   68.9 M    1.25 M",
             ),
             (
                 "width:3       -         -      -        -  100.0 %  [99.0, 100.0]",
@@ -68,7 +68,7 @@ def test_random_draws_and_weighted_blocks_have_columns_of_their_own():
     weighted = {"subnet": "full", "gate_mean": 0.61234, "gate_std": 0.25}
     assert format_table([row, weighted]).splitlines() == [
         "subnet  draws  95 % of draws  MACs std  gate mean    std",
-        "full       10   [78.0, 80.0]     2.0 K          -      -",
+        "full       10   [78.0, 80.0]    2.00 K          -      -",
         "full        -              -         -      0.612  0.250",
     ]
 
@@ -82,9 +82,9 @@ def test_choices_are_told_in_percent_with_the_names_of_the_candidates_below():
     chosen = {"subnet": "adapt:3", "choices": [0.625, 0.375, 0], "macs_mean": 3e6}
     rows = [{**chosen, "macs_chosen_mean": 2e6}, {"subnet": "adapt:1", "macs_mean": 1e6}]
     assert format_table(rows).splitlines() == [
-        "subnet    MACs  of chosen  choices",
-        "adapt:3  3.0 M      2.0 M  62 38 0",
-        "adapt:1  1.0 M          -        -",
+        "subnet     MACs  of chosen  choices",
+        "adapt:3  3.00 M     2.00 M  62 38 0",
+        "adapt:1  1.00 M          -        -",
     ]
     names, cost = describe_choices(rows, ["small", "middle", "large"])
     assert names.endswith("1: small  2: middle  3: large")
@@ -92,14 +92,30 @@ def test_choices_are_told_in_percent_with_the_names_of_the_candidates_below():
     assert describe_choices(rows[1:], ["small"]) == []
 
 
-def test_shares_of_the_macs_with_and_without_gates_are_explained_below_where_there_are_some():
-    row = {"subnet": "full", "macs_share": 0.634, "macs_share_without_gates": 0.621}
-    heading, line = format_table([row]).splitlines()
-    assert heading.split() == ["subnet", "of", "all", "less", "gates"]
-    assert line.split() == ["full", "63.4", "%", "62.1", "%"]
-    whole, less = describe_shares([row])
-    assert whole.startswith("of all: mean MACs") and less.startswith("less gates: the same")
-    assert describe_shares([{"subnet": "full"}]) == []
+def of_share(share, gates):
+    return {"subnet": "full", "macs_share": share, "macs_share_without_gates": share - gates}
+
+
+def test_the_share_of_the_macs_is_one_column_whatever_the_gates_cost():
+    heading, line = format_table([of_share(0.634, 0.013)]).splitlines()
+    assert (heading.split(), line.split()) == (["subnet", "nFLOPs"], ["full", "63.4", "%"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{"subnet": "full"}], []),
+        ([of_share(0.634, 0.0004), of_share(0.8, 0.0004)], []),
+        ([of_share(0.634, 0.013)], ["nFLOPs: 63.4 % with what decides, 62.1 % without"]),
+        (
+            [of_share(0.201, 0.002), {"subnet": "plain"}, of_share(0.928, 0.002)],
+            ["nFLOPs: 20.1 % to 92.8 % with what decides, 19.9 % to 92.6 % without"],
+        ),
+    ],
+    ids=["no gates", "cheap gates", "one row", "several rows"],
+)
+def test_the_share_without_gates_is_told_below_where_they_make_a_difference(rows, told):
+    assert describe_shares(rows) == told
 
 
 def test_label_levels_have_a_column_beside_the_accuracy():
@@ -128,14 +144,16 @@ def test_a_table_without_rows_is_its_heading():
     [
         (0, "0"),
         (999, "999"),
-        (999.6, "1.0 K"),
-        (1_000, "1.0 K"),
+        (999.6, "1.00 K"),
+        (1_000, "1.00 K"),
         (999_949, "999.9 K"),
-        (999_950, "1.0 M"),
+        (9_994, "9.99 K"),
+        (9_995, "10.0 K"),
+        (999_950, "1.00 M"),
         (68_862_592, "68.9 M"),
-        (4.1e9, "4.1 G"),
-        (2.5e12, "2.5 T"),
-        (-1_500, "-1.5 K"),
+        (4.1e9, "4.10 G"),
+        (2.5e12, "2.50 T"),
+        (-1_500, "-1.50 K"),
     ],
 )
 def test_a_count_has_a_short_text_with_its_unit(count, text):

@@ -54,8 +54,8 @@ def test_an_impossible_limit_names_the_point_that_comes_nearest():
     with pytest.raises(UsageError) as error:
         choose(rows, {"macs": 1.5e6, "params": 1e4})
     assert str(error.value) == (
-        "no operating point keeps 1.5 M MACs and 10.0 K parameters; full at budget 0.3 comes "
-        "nearest, with 2.0 M MACs and 8.0 K parameters; give more by --max_macs or --max_params"
+        "no operating point keeps 1.50 M MACs and 10.0 K parameters; full at budget 0.3 comes "
+        "nearest, with 2.00 M MACs and 8.00 K parameters; give more by --max_macs or --max_params"
     )
 
 
@@ -72,4 +72,4 @@ def test_what_is_no_limit_is_refused(most):
 
 
 def test_limits_are_told_in_words():
-    assert describe_limits({"macs": 2.8e9, "ms": 5}) == "2.8 G MACs and 5 ms"
+    assert describe_limits({"macs": 2.8e9, "ms": 5}) == "2.80 G MACs and 5 ms"
