@@ -134,8 +134,14 @@ def _read(workdir: str) -> tuple[Variables, Meta]:
 
 
 def _check_trained(match: Match, phases: tuple[Phase, ...], workdir: str) -> None:
-    """Refuses parameters that would be noise for ever."""
+    """Refuses parameters that would be noise for ever, or where what is trained is only refined."""
     params = [path.removeprefix("params/") for path in match.fresh if path.startswith("params/")]
+    if params and phases[0].finetune:
+        raise UsageError(
+            f"config.init_from={workdir} lacks {first_few(params)}, and phase {phases[0].name!r} "
+            "only finetunes",
+            next_step="take a run that trained them",
+        )
     never = [
         path for path in params if not any(re.search(phase.trainable, path) for phase in phases)
     ]

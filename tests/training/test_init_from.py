@@ -225,6 +225,14 @@ def test_a_parameter_that_would_stay_as_it_was_drawn_for_ever_is_refused(base, t
         run(never, tmp_path)
 
 
+def test_what_only_finetunes_takes_no_network_whose_gates_were_never_trained(base, tmp_path):
+    refined = experiment(
+        URNet(BACKBONE), phase("refine", 1, "gated", finetune=True), init_from=str(base.workdir)
+    )
+    with pytest.raises(UsageError, match=r"lacks .*/gate/.*phase 'refine' only finetunes"):
+        run(refined, tmp_path)
+
+
 def test_a_directory_that_is_no_workdir_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"config.init_from: .*elsewhere is not a workdir"):
         run(urnet(tmp_path / "elsewhere"), tmp_path / "run")
