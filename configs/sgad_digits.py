@@ -19,9 +19,9 @@ and one of
 
 What differs from the paper's settings: a ResNet-32 of width 8, and the learning rate falls along a
 cosine. So few images SGNet knows by heart, and then the same is expected of all of them. What tells
-them apart is a temperature of 4 in its soft target (docs/choices.md S6), and on digits_hard that
-training blanks a square of each image. Noise is .5: in so few steps logits do not grow against
-more (S3).
+them apart is a temperature of 4 in its soft target (docs/choices.md S6), on digits_hard also that
+training blanks a square of each image, and noise of .5, under which gates stay less decided (S3).
+docs/sgad.md has what each of these does.
 """
 
 from ml_collections import ConfigDict
