@@ -113,7 +113,7 @@ def losses_of(workdir: Path, dataset: Dataset, batch_size: int) -> npt.NDArray[n
 
 
 def tell_use(pairs: Sequence[Spent], path: Path, workdir: str, step: int, title: str) -> Figure:
-    """Writes and prints what images of each quarter of the losses use, and draws it.
+    """Writes, draws and, where another run was named, prints what images of each quarter use.
 
     Args:
       pairs: of `held_against`, at least one.
@@ -127,6 +127,8 @@ def tell_use(pairs: Sequence[Spent], path: Path, workdir: str, step: int, title:
     write_json(path, "difficulty", [{**told, **row} for row in rows])
     of = Path(workdir).resolve().name if workdir else "the network itself"
     print(f"{path}: what images use, by quarters of the loss of {of}")
-    print(format_table(rows, columns_of(rows)))
-    print(OVER_IMAGES)
+    # Unasked it would be one more table of as many rows, of what the file has, too.
+    if workdir:
+        print(format_table(rows, columns_of(rows)))
+        print(OVER_IMAGES)
     return draw_usage_against_difficulty(pairs, of, title)

@@ -65,14 +65,23 @@ def usage_of_blocks(
 
 
 def describe_never(rows: Sequence[Row]) -> list[str]:
-    """A line for each row with blocks that no image opened; they cost memory and nothing else.
+    """A line for each operating point with blocks that no image opened at any budget it was asked.
+
+    They cost memory and nothing else.
 
     Args:
       rows: of an evaluation.
     """
-    return [
-        f"opened for none of {row['n']:,} images, {name_point(row)}: "
-        f"{', '.join(row['blocks_never'])}"
-        for row in rows
-        if row.get("blocks_never") and not row.get("level")
-    ]
+    never: dict[str, list[Row]] = {}
+    for row in rows:
+        if row.get("blocks_never") is not None and not row.get("level"):
+            never.setdefault(row["subnet"], []).append(row)
+    lines = []
+    for subnet, own in never.items():
+        names = [
+            name for name in own[0]["blocks_open"] if all(name in r["blocks_never"] for r in own)
+        ]
+        at = f"{subnet}, at any budget" if len(own) > 1 else name_point(own[0])
+        if names:
+            lines.append(f"opened for none of {own[0]['n']:,} images, {at}: {', '.join(names)}")
+    return lines
