@@ -233,7 +233,7 @@ def tiny(monkeypatch, tmp_path):
         return jnp.full(a.shape, jnp.array(own), a.dtype)
 
     variables = jax.tree_util.tree_map_with_path(leaf, shapes_of(network, (8, 8, 1)))
-    monkeypatch.setattr(arms, "load_variables", lambda workdir, experiment: (variables, {}))
+    monkeypatch.setattr(measured, "load_variables", lambda workdir, experiment: (variables, {}))
     return lambda arm: measured.evaluate(arm, experiment, tmp_path)
 
 
@@ -263,7 +263,7 @@ def test_a_recalibrated_arm_has_each_point_estimated_for_itself_on_all_training_
         check_statistics(network, variables, subnet)  # what is missing was borrowed before
         return variables
 
-    monkeypatch.setattr(arms, "recalibrate", recorded)
+    monkeypatch.setattr(measured, "recalibrate", recorded)
 
     found = tiny(Arm("any", subnets=TINY_POINTS, bank_of="resolution:1", recalibrated=True))
 
