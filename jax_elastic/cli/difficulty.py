@@ -22,7 +22,7 @@ from jax_elastic.evaluation.difficulty import (
 )
 from jax_elastic.evaluation.evaluate import Evaluation, Evaluator
 from jax_elastic.evaluation.plots_difficulty import draw_usage_against_difficulty
-from jax_elastic.evaluation.rows import write_json
+from jax_elastic.evaluation.rows import read_json, write_json
 from jax_elastic.evaluation.tables import format_table
 from jax_elastic.training.workdir import check_class_names, load_variables, read_config
 
@@ -123,12 +123,21 @@ def tell_use(pairs: Sequence[Spent], path: Path, workdir: str, step: int, title:
       title: stands above the figure.
     """
     rows = [difficulty_row(pair) for pair in pairs]
+    of = _name(workdir)
+    if path.exists():
+        before = read_json(path, "difficulty")[0]["difficulty"] or ""
+        if before != workdir:
+            print(f"{path} had quarters of the loss of {_name(before)}, replaced")
     told = {"step": step, "difficulty": workdir or None}
     write_json(path, "difficulty", [{**told, **row} for row in rows])
-    of = Path(workdir).resolve().name if workdir else "the network itself"
     print(f"{path}: what images use, by quarters of the loss of {of}")
     # Unasked it would be one more table of as many rows, of what the file has, too.
     if workdir:
         print(format_table(rows, columns_of(rows)))
         print(OVER_IMAGES)
     return draw_usage_against_difficulty(pairs, of, title)
+
+
+def _name(workdir: str) -> str:
+    """Whose losses they are, in words."""
+    return Path(workdir).resolve().name if workdir else "the network itself"

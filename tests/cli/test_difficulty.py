@@ -8,10 +8,11 @@ import pytest
 from tiny_run import DIGITS
 
 from jax_elastic.cli import run
-from jax_elastic.cli.difficulty import check_same_images, held_against
+from jax_elastic.cli.difficulty import check_same_images, held_against, tell_use
 from jax_elastic.cli.flags import read_config
 from jax_elastic.data.datasets import Dataset, load
 from jax_elastic.errors import UsageError
+from jax_elastic.evaluation.difficulty import spent
 from jax_elastic.evaluation.evaluate import Evaluation
 from jax_elastic.training.experiment import to_config
 
@@ -50,6 +51,19 @@ def test_eval_tells_use_by_the_quarters_of_another_runs_loss(
     told = capsys.readouterr().out
     assert f"what images use, by quarters of the loss of {workdir.name}" in told
     assert "\nintervals are over the images, of this one network" in told
+
+
+def test_what_another_judge_left_is_said_to_be_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, path = spent(evaluation(8, gated=True), np.arange(8.0)), tmp_path / "difficulty.json"
+
+    for judge in ("runs/plain", "runs/plain", ""):
+        tell_use(pairs, path, judge, 4, "title")
+
+    told = capsys.readouterr().out
+    assert told.count(", replaced") == 1
+    assert f"{path} had quarters of the loss of plain, replaced" in told
 
 
 def test_a_measure_of_difficulty_of_which_nothing_would_be_told_is_refused(
