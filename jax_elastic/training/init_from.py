@@ -136,10 +136,13 @@ def _read(workdir: str) -> tuple[Variables, Meta]:
 def _check_trained(match: Match, phases: tuple[Phase, ...], workdir: str) -> None:
     """Refuses parameters that would be noise for ever, or where what is trained is only refined."""
     params = [path.removeprefix("params/") for path in match.fresh if path.startswith("params/")]
-    if params and phases[0].finetune:
+    taken = [path.removeprefix("params/") for path in match.taken if path.startswith("params/")]
+    first = phases[0]
+    # A phase that trains what is new and nothing else is no such case.
+    if params and first.finetune and any(re.search(first.trainable, path) for path in taken):
         raise UsageError(
-            f"config.init_from={workdir} lacks {first_few(params)}, and phase {phases[0].name!r} "
-            "only finetunes",
+            f"config.init_from={workdir} lacks {first_few(params)}, and phase {first.name!r} "
+            "finetunes what was trained",
             next_step="take a run that trained them",
         )
     never = [

@@ -229,8 +229,14 @@ def test_what_only_finetunes_takes_no_network_whose_gates_were_never_trained(bas
     refined = experiment(
         URNet(BACKBONE), phase("refine", 1, "gated", finetune=True), init_from=str(base.workdir)
     )
-    with pytest.raises(UsageError, match=r"lacks .*/gate/.*phase 'refine' only finetunes"):
+    with pytest.raises(UsageError, match=r"lacks .*/gate/.*phase 'refine' finetunes what was"):
         run(refined, tmp_path)
+
+
+def test_what_is_added_to_a_trained_network_may_be_new(base, tmp_path):
+    added = phase("added", 1, "gated", trainable="/gate/", bn="running", finetune=True)
+    run(experiment(URNet(BACKBONE), added, init_from=str(base.workdir)), tmp_path)
+    assert rows(tmp_path)[0]["kind"] == "start"
 
 
 def test_a_directory_that_is_no_workdir_is_refused(tmp_path):
